@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What a machine is made of: the description that a VM process receives and checks before it
+//! touches KVM.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What happens when the watchdog's second stage runs out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum WatchdogAction {
+    /// Platform reset; the guest boots again and reads "last reset by watchdog".
+    #[default]
+    Reset,
+    /// The machine ends at once.
+    Poweroff,
+    /// ACPI power button; when the guest has not powered off after the grace, as [`Self::Poweroff`].
+    Shutdown,
+    /// The vCPUs and VM time stop until somebody resumes them.
+    Pause,
+    /// An NMI to every vCPU; the watchdog starts over.
+    InjectNmi,
+    /// Nothing but the event; the watchdog starts over.
+    None,
+}
+
+impl WatchdogAction {
+    /// Every action, in the order that messages list them.
+    pub const ALL: [Self; 6] =
+        [Self::Reset, Self::Poweroff, Self::Shutdown, Self::Pause, Self::InjectNmi, Self::None];
+
+    /// The name in documents, events and on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reset => "reset",
+            Self::Poweroff => "poweroff",
+            Self::Shutdown => "shutdown",
+            Self::Pause => "pause",
+            Self::InjectNmi => "inject-nmi",
+            Self::None => "none",
+        }
+    }
+}
+
+/// What happens when the watchdog's first stage runs out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum PretimeoutAction {
+    /// Nothing; the stage-1 interrupt still reaches a guest that asked for it.
+    #[default]
+    None,
+    /// An event.
+    Event,
+    /// An event and an NMI to every vCPU.
+    InjectNmi,
+}
+
+impl PretimeoutAction {
+    /// Every action, in the order that messages list them.
+    pub const ALL: [Self; 3] = [Self::None, Self::Event, Self::InjectNmi];
+
+    /// The name in documents and events.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Event => "event",
+            Self::InjectNmi => "inject-nmi",
+        }
+    }
+}
+
+/// What the watchdog does after a bite whose action leaves the guest running.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum AfterBite {
+    /// Starts over from stage 1 with its preloads and its lock.
+    #[default]
+    Rearm,
+    /// Resets itself and stays disarmed until the guest enables it again (QEMU behaviour).
+    Disarm,
+    /// Stays where it is: bitten, not counting (hardware: the pin is low until a reset).
+    Halt,
+}
+
+impl AfterBite {
+    /// Every policy, in the order that messages list them.
+    pub const ALL: [Self; 3] = [Self::Rearm, Self::Disarm, Self::Halt];
+
+    /// The name in documents.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rearm => "rearm",
+            Self::Disarm => "disarm",
+            Self::Halt => "halt",
+        }
+    }
+}
+
+/// The watchdog and who acts on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatchdogConfig {
+    /// What a bite does.
+    pub action: WatchdogAction,
+    /// What the end of stage 1 does.
+    pub pretimeout: PretimeoutAction,
+    /// What the watchdog does after a bite that left the guest running.
+    pub after_bite: AfterBite,
+    /// How long [`WatchdogAction::Shutdown`] waits for the guest.
+    pub shutdown_grace: Duration,
+}
+
+impl Default for WatchdogConfig {
+    fn default() -> Self {
+        Self {
+            action: WatchdogAction::default(),
+            pretimeout: PretimeoutAction::default(),
+            after_bite: AfterBite::default(),
+            shutdown_grace: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A machine, whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineConfig {
+    /// Guest RAM in bytes, a multiple of 4 KiB.
+    pub memory_bytes: u64,
+    /// Number of vCPUs, at least 1.
+    pub vcpus: u32,
+    /// bzImage or ELF vmlinux.
+    pub kernel: PathBuf,
+    /// Initial RAM disk.
+    pub initrd: Option<PathBuf>,
+    /// A cpio segment appended to `initrd`, 4-byte aligned.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub initrd_overlay: Vec<u8>,
+    /// Kernel command line.
+    pub cmdline: String,
+    /// The watchdog, if the machine has one.
+    pub watchdog: Option<WatchdogConfig>,
+}
