@@ -56,7 +56,9 @@ pub enum LayoutError {
         mask: usize,
     },
     /// A device window must lie behind the header and over nothing else.
-    #[error("device registers {start:#x}..{end:#x} overlap the header, a capability or the end")]
+    #[error(
+        "device registers {start:#x}..{end:#x} overlap the header, a capability or the end: reserve them within 0x40..0x100, before adding capabilities"
+    )]
     Window {
         /// First byte.
         start: u16,

@@ -171,3 +171,161 @@ fn data_lane(port: u16) -> Option<u8> {
 fn lanes_left(lane: u8) -> usize {
     4_usize.saturating_sub(lane.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host_bridge::HostBridge;
+
+    fn ports() -> ConfigMechanism1 {
+        let mut bus = RootBus::new();
+        let slot = FunctionAddress::new(0, 0).expect("valid");
+        bus.add(slot, Arc::new(HostBridge::new())).expect("free");
+        ConfigMechanism1::new(Arc::new(bus))
+    }
+
+    fn select(ports: &ConfigMechanism1, address: u32) {
+        assert_eq!(
+            ports.write(0xcf8, &address.to_le_bytes()),
+            PortEffects::None
+        );
+    }
+
+    fn read(ports: &ConfigMechanism1, port: u16, len: usize) -> Vec<u8> {
+        let mut data = vec![0xee; len];
+        ports.read(port, &mut data);
+        data
+    }
+
+    #[test]
+    fn only_a_dword_at_0xcf8_is_the_address() {
+        let ports = ports();
+        select(&ports, 0x8000_00ff);
+        assert_eq!(read(&ports, 0xcf8, 4), [0xfc, 0, 0, 0x80]);
+        for (port, data) in [
+            (0xcf8, &[0x12][..]),
+            (0xcf8, &[0x12, 0x34]),
+            (0xcf9, &[0x12, 0x34]),
+            (0xcfa, &[0x12, 0x34]),
+            (0xcfb, &[0x01]),
+            (0xcf9, &[1, 2, 3, 4]),
+            (0xcf7, &[1, 2, 3, 4]),
+            (0xcf8, &[1, 2, 3, 4, 5]),
+            (0xcf8, &[]),
+        ] {
+            assert_eq!(ports.write(port, data), PortEffects::None);
+            assert_eq!(
+                read(&ports, 0xcf8, 4),
+                [0xfc, 0, 0, 0x80],
+                "{port:#x} {data:x?}"
+            );
+        }
+        for (port, len) in [
+            (0xcf8, 1),
+            (0xcf8, 2),
+            (0xcf9, 2),
+            (0xcfa, 1),
+            (0xcfb, 1),
+            (0xcfa, 2),
+        ] {
+            assert_eq!(read(&ports, port, len), vec![0xff; len], "{port:#x} {len}");
+        }
+        assert_eq!(read(&ports, 0xcf9, 1), [0]);
+    }
+
+    #[test]
+    fn data_lanes() {
+        let ports = ports();
+        select(&ports, 0x8000_0000);
+        let id = [0x86, 0x80, 0x57, 0x0d];
+        for (lane, port) in (0xcfc..=0xcff).enumerate() {
+            for len in [1, 2, 4] {
+                let got = read(&ports, port, len);
+                // What reaches over the end of the dword belongs to no one.
+                let want: Vec<u8> = id[lane..]
+                    .iter()
+                    .copied()
+                    .chain([0xff; 4])
+                    .take(len)
+                    .collect();
+                assert_eq!(got, want, "{len} bytes at {port:#x}");
+            }
+        }
+        assert_eq!(read(&ports, 0xd00, 1), [0xff]);
+        select(&ports, 0x8000_0008);
+        assert_eq!(read(&ports, 0xcff, 1), [0x06], "base class");
+        select(&ports, 0x8000_003c);
+        let _ = ports.write(0xcfc, &[0x0b]);
+        let _ = ports.write(0xcfd, &[0xff; 4]);
+        assert_eq!(read(&ports, 0xcfc, 4), [0x0b, 0, 0, 0]);
+    }
+
+    #[test]
+    fn absent_functions_read_all_ones_and_ignore_writes() {
+        let ports = ports();
+        for (name, address) in [
+            ("not enabled", 0x0000_0000),
+            ("another device", 0x8000_0800),
+            ("another function", 0x8000_0100),
+            ("last function", 0x8000_ff00),
+            ("another bus", 0x8001_0000),
+            ("last bus", 0x80ff_0000),
+            ("extended register", 0x8100_0000),
+            ("reserved bit", 0xc000_0000),
+        ] {
+            select(&ports, address | 0x3c);
+            let _ = ports.write(0xcfc, &[0x55]);
+            for len in [1, 2, 4] {
+                assert_eq!(read(&ports, 0xcfc, len), vec![0xff; len], "{name}");
+            }
+            assert_eq!(read(&ports, 0xcf8, 4), (address | 0x3c).to_le_bytes());
+        }
+        select(&ports, 0x8000_003c);
+        assert_eq!(read(&ports, 0xcfc, 1), [0], "no write went through");
+    }
+
+    #[test]
+    fn a_reset_is_asked_for_when_bit_2_rises() {
+        use ResetRequest::{Hard, PowerCycle, Soft};
+        for (writes, want) in [
+            (&[0x00][..], None),
+            (&[0x02], None),
+            (&[0x0a], None),
+            (&[0xf9], None),
+            (&[0x04], Some(Soft)),
+            (&[0x0c], Some(Soft)),
+            (&[0x06], Some(Hard)),
+            (&[0x02, 0x06], Some(Hard)),
+            (&[0x0e], Some(PowerCycle)),
+            (&[0x02, 0x0e], Some(PowerCycle)),
+            (&[0xff], Some(PowerCycle)),
+            (&[0x06, 0x06], None),
+            (&[0x04, 0x06], None),
+            (&[0x04, 0x02, 0x06], Some(Hard)),
+        ] {
+            let ports = ports();
+            let mut last = PortEffects::None;
+            for &value in writes {
+                last = ports.write(0xcf9, &[value]);
+                assert_eq!(read(&ports, 0xcf9, 1), [value & 0x0e]);
+            }
+            let want = want.map_or(PortEffects::None, PortEffects::Reset);
+            assert_eq!(last, want, "{writes:x?}");
+        }
+    }
+
+    #[test]
+    fn reset_clears_both_registers() {
+        let ports = ports();
+        select(&ports, 0x8000_0004);
+        let _ = ports.write(0xcf9, &[0x0e]);
+        ports.reset();
+        assert_eq!(read(&ports, 0xcf8, 4), [0; 4]);
+        assert_eq!(read(&ports, 0xcf9, 1), [0]);
+        assert_eq!(read(&ports, 0xcfc, 4), [0xff; 4]);
+        assert_eq!(
+            ports.write(0xcf9, &[0x06]),
+            PortEffects::Reset(ResetRequest::Hard)
+        );
+    }
+}

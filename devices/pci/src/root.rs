@@ -171,3 +171,37 @@ impl fmt::Debug for RootBus {
         f.debug_set().entries(self.functions.keys()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host_bridge::HostBridge;
+
+    #[test]
+    fn addresses_stay_on_the_bus() {
+        let last = FunctionAddress::new(31, 7).expect("valid");
+        assert_eq!(last.to_string(), "00:1f.7");
+        assert_eq!(FunctionAddress::new(32, 0), None);
+        assert_eq!(FunctionAddress::new(0, 8), None);
+    }
+
+    #[test]
+    fn a_function_needs_a_free_address_that_guests_look_at() {
+        let at = |device, function| FunctionAddress::new(device, function).expect("valid");
+        let bridge = || Arc::new(HostBridge::new());
+        let mut bus = RootBus::new();
+        assert_eq!(bus.add(at(0, 0), bridge()), Ok(()));
+        assert_eq!(
+            bus.add(at(0, 0), bridge()),
+            Err(AddFunctionError::InUse(at(0, 0)))
+        );
+        for unseen in [at(0, 1), at(7, 1)] {
+            assert_eq!(
+                bus.add(unseen, bridge()),
+                Err(AddFunctionError::Unseen(unseen))
+            );
+        }
+        assert!(bus.get(at(0, 0)).is_some() && bus.get(at(7, 1)).is_none());
+        assert_eq!(format!("{bus:?}").matches("device: 0").count(), 1);
+    }
+}
