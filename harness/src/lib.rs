@@ -1,3 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Kennel: runs KubeVirt documents on a minimal KVM machine and acts on their watchdog.
 #![forbid(unsafe_code)]
+
+pub mod guest;
