@@ -71,16 +71,16 @@ pub const LAPIC: u32 = 0xfee0_0000;
 /// From here to 4 GiB: interrupt controllers and KVM's pages, never RAM, never a BAR.
 pub const PLATFORM_START: u64 = 0xfec0_0000;
 /// Page for `KVM_SET_IDENTITY_MAP_ADDR`.
-pub const KVM_IDENTITY_MAP: u64 = 0xfffb_c000;
+pub const IDENTITY_MAP_ADDRESS: u64 = 0xfffb_c000;
 /// Three pages for `KVM_SET_TSS_ADDR`.
-pub const KVM_TSS: u64 = 0xfffb_d000;
+pub const TSS_ADDRESS: usize = 0xfffb_d000;
 
 // --- I/O ports ------------------------------------------------------------------------------
 
 /// First serial port.
 pub const COM1_PORT: u16 = 0x3f8;
 /// Number of ports of a serial port.
-pub const COM1_PORTS: u8 = 8;
+pub const COM1_PORTS: u16 = 8;
 /// Keyboard controller data port; only the reset pulse behind [`I8042_COMMAND_PORT`] exists.
 pub const I8042_DATA_PORT: u16 = 0x60;
 /// Keyboard controller status and command port.
