@@ -71,9 +71,9 @@ pub const LAPIC: u32 = 0xfee0_0000;
 /// From here to 4 GiB: interrupt controllers and KVM's pages, never RAM, never a BAR.
 pub const PLATFORM_START: u64 = 0xfec0_0000;
 /// Page for `KVM_SET_IDENTITY_MAP_ADDR`.
-pub const IDENTITY_MAP_ADDRESS: u64 = 0xfffb_c000;
+pub const KVM_IDENTITY_MAP: u64 = 0xfffb_c000;
 /// Three pages for `KVM_SET_TSS_ADDR`.
-pub const TSS_ADDRESS: usize = 0xfffb_d000;
+pub const KVM_TSS: u64 = 0xfffb_d000;
 
 // --- I/O ports ------------------------------------------------------------------------------
 

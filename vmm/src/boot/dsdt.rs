@@ -96,7 +96,8 @@ fn interrupt_routing() -> PackageBuilder {
 
 /// `COM1`.
 fn serial_port() -> Vec<u8> {
-    let ports = IO::new(layout::COM1_PORT, layout::COM1_PORT, 1, layout::COM1_PORTS);
+    let [length, _] = layout::COM1_PORTS.to_le_bytes();
+    let ports = IO::new(layout::COM1_PORT, layout::COM1_PORT, 1, length);
     let interrupt = Interrupt::new(true, true, false, false, layout::COM1_GSI);
     let resources = ResourceTemplate::new(vec![&ports, &interrupt]);
     let mut aml = Vec::new();
