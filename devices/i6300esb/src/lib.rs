@@ -1,2 +1,86 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Under construction.
+//! The Intel 6300ESB watchdog timer (`i6300esb`, PCI 8086:25ab) as a device model that any virtual machine monitor can embed.
+//!
+//! # Emulated
+//!
+//! * BAR 0: both preloads, interrupt status, reload with its unlock sequence and timed-out flag; every width and alignment.
+//! * PCI config space 0x60 to 0x6B: output disable, both prescalers, interrupt type, live down-counter, enable, lock, mode.
+//! * Two-stage watchdog mode with the stage-1 interrupt, and free-running mode.
+//! * The timed-out flag that survives a platform reset.
+//!
+//! # Not emulated
+//!
+//! * The generic PCI header: it belongs to the embedder's PCI layer; [`spec`] gives its values.
+//! * SMI and the routing of the interrupt to the second I/O APIC: the interrupt is a level for the embedder to wire.
+//!
+//! # Differs from hardware
+//!
+//! * The clock is 30 ns unless [`ClockRate::MHZ_33`] is chosen.
+//! * After a bite the watchdog starts over unless [`AfterBite`] says otherwise; hardware holds its output low until reset.
+//! * The timed-out flag does not survive [`ResetKind::PowerOn`].
+//! * A bite with the output disabled does not set the timed-out flag.
+//! * Acknowledging the interrupt does not disturb an unlock sequence.
+//!
+//! # Embedding
+//!
+//! The device holds no clock, timer, lock or callback. Each call takes the VM time and returns [`Effects`]: the level of
+//! the interrupt pin, what to do with one absolute timer, and what happened.
+//!
+//! ```
+//! use i6300esb::{Config, Event, I6300Esb, TimerRequest, VmInstant};
+//!
+//! let mut watchdog = I6300Esb::new(Config::default());
+//! let at = VmInstant::from_nanos;
+//!
+//! // A guest write to BAR 0 + 0x0C, then to config space 0x68: enable.
+//! let effects = watchdog.mmio_write(at(0), 0x0c, &[0x80, 0x00]);
+//! assert_eq!(effects.timer, TimerRequest::Keep);
+//! let effects = watchdog.config_write(at(0), 0x68, &[0x02]);
+//! let TimerRequest::ArmAt(deadline) = effects.timer else { unreachable!() };
+//!
+//! // The embedder's timer fires. Nobody pinged: the first stage is over.
+//! let effects = watchdog.timer_fired(deadline);
+//! assert_eq!(effects.interrupt, Some(true));
+//! let TimerRequest::ArmAt(deadline) = effects.timer else { unreachable!() };
+//!
+//! // And the second one: it bites. Reset the machine, or do what the VM's configuration says.
+//! let effects = watchdog.timer_fired(deadline);
+//! for event in effects.events {
+//!     if let Event::Bite(bite) = event {
+//!         assert_eq!(bite.due, deadline);
+//!     }
+//! }
+//! assert!(watchdog.status(deadline).timed_out);
+//! ```
+#![no_std]
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic
+    )
+)]
+
+#[cfg(test)]
+extern crate std;
+
+mod config;
+mod countdown;
+mod device;
+mod effects;
+mod registers;
+mod reports;
+pub mod spec;
+mod time;
+mod watchdog;
+
+pub use config::{AfterBite, Config};
+pub use countdown::{ClockRate, Mode, Stage};
+pub use device::{I6300Esb, ResetKind, Status};
+pub use effects::{Bite, Effects, Event, Events, EventsIter, FirstStage};
+pub use registers::UnlockPhase;
+pub use time::{TimerRequest, VmInstant};

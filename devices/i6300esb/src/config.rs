@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What the embedder chooses once, when it builds the device.
+
+use crate::countdown::ClockRate;
+use crate::spec;
+
+/// Choices of the embedder. `Config::default()` suits a virtual machine with any guest driver.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The clock that the prescaler divides. Default 30 ns, as QEMU.
+    pub clock: ClockRate,
+    /// What the watchdog does once it has bitten. Default: it starts over.
+    pub after_bite: AfterBite,
+    /// Revision ID for the PCI header that the embedder shows. Default [`spec::DEFAULT_REVISION`].
+    pub revision: u8,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            clock: ClockRate::NS_30,
+            after_bite: AfterBite::Rearm,
+            revision: spec::DEFAULT_REVISION,
+        }
+    }
+}
+
+/// What the watchdog does after a bite that leaves the guest running.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum AfterBite {
+    /// It starts over from the first stage, with its preloads and its lock: the guest stays protected.
+    #[default]
+    Rearm,
+    /// It resets itself: disarmed, unlocked, preloads at their reset values (QEMU behaviour). If the output was disabled
+    /// it only stops, and a ping starts it again.
+    Disarm,
+    /// It stops and keeps its registers and its lock; a ping starts it again.
+    Halt,
+}

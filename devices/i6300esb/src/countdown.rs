@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The down-counter: clocks to nanoseconds without rounding away, rounds of one or two stages.
+
+use core::num::NonZeroU32;
+
+use crate::spec;
+use crate::time::VmInstant;
+
+const NANOS_PER_SECOND: u32 = 1_000_000_000;
+
+/// The clock that the prescaler divides, as an exact ratio.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct ClockRate {
+    /// One clock takes `numerator / denominator` nanoseconds, in lowest terms.
+    numerator: u32,
+    denominator: NonZeroU32,
+}
+
+impl ClockRate {
+    /// 30 ns a clock, 33.33 MHz (QEMU behaviour; EFI Boot Guard computes with it). The default.
+    pub const NS_30: Self = Self {
+        numerator: 30,
+        denominator: NonZeroU32::MIN,
+    };
+
+    /// 33 MHz exactly (datasheet: the PCI clock).
+    pub const MHZ_33: Self = match NonZeroU32::new(33) {
+        Some(denominator) => Self {
+            numerator: 1_000,
+            denominator,
+        },
+        None => Self::NS_30,
+    };
+
+    /// A clock of `hertz`, kept as an exact ratio.
+    #[must_use]
+    pub const fn from_hz(hertz: NonZeroU32) -> Self {
+        let divisor = gcd(NANOS_PER_SECOND, hertz.get());
+        let numerator = match NANOS_PER_SECOND.checked_div(divisor) {
+            Some(numerator) => numerator,
+            None => NANOS_PER_SECOND,
+        };
+        let denominator = match hertz.get().checked_div(divisor) {
+            Some(denominator) => NonZeroU32::new(denominator),
+            None => None,
+        };
+        match denominator {
+            Some(denominator) => Self {
+                numerator,
+                denominator,
+            },
+            None => Self {
+                numerator: NANOS_PER_SECOND,
+                denominator: hertz,
+            },
+        }
+    }
+
+    /// Nanoseconds that `clocks` take, rounded up. Saturates at `u64::MAX`.
+    #[must_use]
+    pub fn nanos(self, clocks: u64) -> u64 {
+        self.expiry_after(Expiry::exactly(VmInstant::ZERO), clocks)
+            .at
+            .as_nanos()
+    }
+
+    /// The instant `clocks` after `start`, exact to a fraction of a nanosecond. Saturates at [`VmInstant::MAX`].
+    pub(crate) fn expiry_after(self, start: Expiry, clocks: u64) -> Expiry {
+        let Some(scaled) = clocks.checked_mul(u64::from(self.numerator)) else {
+            return self.expiry_far_after(start, clocks);
+        };
+        if self.denominator == NonZeroU32::MIN {
+            return Expiry::exactly(start.at.saturating_add(scaled));
+        }
+        let parts = scaled.saturating_sub(u64::from(start.ahead));
+        let denominator = u64::from(self.denominator.get());
+        let (whole, rest) = (
+            parts / self.denominator_u64(),
+            parts % self.denominator_u64(),
+        );
+        if rest == 0 {
+            return Expiry::exactly(start.at.saturating_add(whole));
+        }
+        let ahead = u32::try_from(denominator.saturating_sub(rest)).unwrap_or(0);
+        Expiry {
+            at: start.at.saturating_add(whole.saturating_add(1)),
+            ahead,
+        }
+    }
+
+    /// [`Self::expiry_after`] for products beyond 64 bits.
+    #[cold]
+    fn expiry_far_after(self, start: Expiry, clocks: u64) -> Expiry {
+        let denominator = u128::from(self.denominator.get());
+        let scaled = u128::from(clocks).saturating_mul(u128::from(self.numerator));
+        let parts = scaled.saturating_sub(u128::from(start.ahead));
+        let whole = parts.div_ceil(denominator);
+        let ahead = whole.saturating_mul(denominator).saturating_sub(parts);
+        Expiry {
+            at: start
+                .at
+                .saturating_add(u64::try_from(whole).unwrap_or(u64::MAX)),
+            ahead: u32::try_from(ahead).unwrap_or(0),
+        }
+    }
+
+    /// How many whole periods of `period` clocks fit between `start` and `now`; by arithmetic, however many there are.
+    pub(crate) fn whole_periods(self, start: Expiry, now: VmInstant, period: u64) -> u64 {
+        let denominator = u128::from(self.denominator.get());
+        let elapsed = u128::from(now.nanos_since(start.at))
+            .saturating_mul(denominator)
+            .saturating_add(u128::from(start.ahead));
+        let period = u128::from(period).saturating_mul(u128::from(self.numerator));
+        u64::try_from(elapsed.checked_div(period).unwrap_or(0)).unwrap_or(u64::MAX)
+    }
+
+    /// Whole clocks that fit in `nanos`, rounded up.
+    pub(crate) fn clocks_in(self, nanos: u64) -> u64 {
+        let scaled = u128::from(nanos).saturating_mul(u128::from(self.denominator.get()));
+        let clocks = scaled.div_ceil(u128::from(self.numerator.max(1)));
+        u64::try_from(clocks).unwrap_or(u64::MAX)
+    }
+
+    /// Parts of a nanosecond that [`Expiry::ahead`] counts in.
+    pub(crate) const fn parts_per_nano(self) -> u32 {
+        self.denominator.get()
+    }
+
+    const fn denominator_u64(self) -> core::num::NonZeroU64 {
+        match core::num::NonZeroU64::new(self.denominator.get() as u64) {
+            Some(denominator) => denominator,
+            None => core::num::NonZeroU64::MIN,
+        }
+    }
+}
+
+impl Default for ClockRate {
+    fn default() -> Self {
+        Self::NS_30
+    }
+}
+
+const fn gcd(mut a: u32, mut b: u32) -> u32 {
+    while let Some(rest) = a.checked_rem(b) {
+        a = b;
+        b = rest;
+    }
+    a
+}
+
+/// The exact instant a stage ends: `at`, less a fraction of a nanosecond. Firing at `at` is therefore never early,
+/// and the next stage starts from the exact instant, so rounding never adds up.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Expiry {
+    /// The first whole nanosecond at or after the end.
+    pub(crate) at: VmInstant,
+    /// How far the end lies before `at`, in parts of a nanosecond: below [`ClockRate::parts_per_nano`].
+    pub(crate) ahead: u32,
+}
+
+impl Expiry {
+    pub(crate) const fn exactly(at: VmInstant) -> Self {
+        Self { at, ahead: 0 }
+    }
+}
+
+/// Which stage the counter is in.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Stage {
+    /// Counting down preload 1; its end raises the interrupt.
+    First,
+    /// Counting down preload 2; its end bites. Free-running mode has only this one.
+    Second,
+}
+
+/// What `CONFIG_LOCK` bit 2 selects.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Mode {
+    /// Two stages, then a bite.
+    Watchdog,
+    /// One stage, reloaded for ever; each end toggles the output.
+    FreeRunning,
+}
+
+/// What the registers ask of the next load of the counter.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Program {
+    pub(crate) mode: Mode,
+    /// Length of the first stage, in clocks; never 0.
+    pub(crate) first: u64,
+    /// Length of the second stage, in clocks; never 0.
+    pub(crate) second: u64,
+}
+
+impl Program {
+    /// `preload1` and `preload2` in ticks of `2^shift` clocks. 0 counts as one tick, so no program takes no time.
+    pub(crate) fn new(mode: Mode, preload1: u32, preload2: u32, fast: bool) -> Self {
+        let shift = if fast {
+            spec::DIVIDER_SHIFT_1MHZ
+        } else {
+            spec::DIVIDER_SHIFT_1KHZ
+        };
+        let clocks = |preload: u32| u64::from((preload & spec::PRELOAD_MASK).max(1)) << shift;
+        Self {
+            mode,
+            first: clocks(preload1),
+            second: clocks(preload2),
+        }
+    }
+
+    /// Clocks from the start of a round to its end.
+    pub(crate) const fn round(&self) -> u64 {
+        match self.mode {
+            Mode::Watchdog => self.first.saturating_add(self.second),
+            Mode::FreeRunning => self.second,
+        }
+    }
+}
+
+/// One round of the running counter: from a load by ping, enable or start-over to the end of its last stage.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Round {
+    /// Taken from the registers when the round began.
+    pub(crate) mode: Mode,
+    pub(crate) stage: Stage,
+    pub(crate) expiry: Expiry,
+    /// Clocks loaded so far in this round.
+    pub(crate) clocks: u64,
+    /// No ping or enable since the last round ended.
+    pub(crate) repeated: bool,
+    /// Free-running mode: the output is in its active half.
+    pub(crate) output_active: bool,
+}
+
+impl Round {
+    pub(crate) fn start(program: &Program, start: Expiry, rate: ClockRate) -> Self {
+        let (stage, clocks) = match program.mode {
+            Mode::Watchdog => (Stage::First, program.first),
+            Mode::FreeRunning => (Stage::Second, program.second),
+        };
+        Self {
+            mode: program.mode,
+            stage,
+            expiry: rate.expiry_after(start, clocks),
+            clocks,
+            repeated: false,
+            output_active: false,
+        }
+    }
+
+    /// The second stage of this round; it starts at the exact instant the first one ended.
+    pub(crate) fn into_second_stage(self, program: &Program, rate: ClockRate) -> Self {
+        Self {
+            stage: Stage::Second,
+            expiry: rate.expiry_after(self.expiry, program.second),
+            clocks: self.clocks.saturating_add(program.second),
+            ..self
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ClockRate, Expiry, Mode, Program, Round, Stage};
+    use crate::time::VmInstant;
+    use core::num::NonZeroU32;
+
+    #[test]
+    fn linux_default_heartbeat_is_two_stages_of_15_s() {
+        let program = Program::new(Mode::Watchdog, 0x3c00, 0x3c00, false);
+        assert_eq!(ClockRate::NS_30.nanos(program.first), 15_099_494_400);
+        assert_eq!(
+            ClockRate::MHZ_33.nanos(program.first),
+            15_252_014_546,
+            "15.252014545.. rounded up"
+        );
+    }
+
+    #[test]
+    fn preload_0_counts_as_one_tick() {
+        let program = Program::new(Mode::Watchdog, 0, 0, true);
+        assert_eq!((program.first, program.second), (32, 32));
+    }
+
+    #[test]
+    fn stages_do_not_accumulate_rounding() {
+        let rate = ClockRate::MHZ_33;
+        let mut expiry = Expiry::exactly(VmInstant::ZERO);
+        for _ in 0..33_000 {
+            expiry = rate.expiry_after(expiry, 32);
+        }
+        assert_eq!(expiry, Expiry::exactly(VmInstant::from_nanos(32_000_000)));
+    }
+
+    #[test]
+    fn an_expiry_is_never_rounded_down() {
+        let rate = ClockRate::MHZ_33;
+        for clocks in 1..10_000_u64 {
+            let expiry = rate.expiry_after(Expiry::exactly(VmInstant::ZERO), clocks);
+            let parts = u128::from(expiry.at.as_nanos()) * 33 - u128::from(expiry.ahead);
+            assert_eq!(parts, u128::from(clocks) * 1000);
+            assert!(expiry.ahead < 33);
+        }
+    }
+
+    #[test]
+    fn products_beyond_64_bits_agree_with_small_ones() {
+        let rate = ClockRate::MHZ_33;
+        let start = Expiry {
+            at: VmInstant::from_nanos(7),
+            ahead: 5,
+        };
+        for clocks in [32_u64, 33, 1 << 35, (1 << 36) - 1] {
+            assert_eq!(
+                rate.expiry_after(start, clocks),
+                rate.expiry_far_after(start, clocks)
+            );
+        }
+        assert_eq!(rate.nanos(u64::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn whole_periods_are_exact_at_the_edge() {
+        let rate = ClockRate::MHZ_33;
+        let start = Expiry::exactly(VmInstant::ZERO);
+        // 33 clocks are 1000 ns.
+        assert_eq!(rate.whole_periods(start, VmInstant::from_nanos(999), 33), 0);
+        assert_eq!(
+            rate.whole_periods(start, VmInstant::from_nanos(1_000), 33),
+            1
+        );
+        assert_eq!(
+            rate.whole_periods(start, VmInstant::MAX, 33),
+            u64::MAX / 1000
+        );
+    }
+
+    #[test]
+    fn rates_reduce() {
+        let hertz = |hz| NonZeroU32::new(hz).map(ClockRate::from_hz);
+        assert_eq!(hertz(33_000_000), Some(ClockRate::MHZ_33));
+        assert_eq!(hertz(1_000_000_000).map(|rate| rate.nanos(17)), Some(17));
+        assert_eq!(hertz(1).map(|rate| rate.nanos(3)), Some(3_000_000_000));
+    }
+
+    #[test]
+    fn free_running_rounds_have_only_the_second_stage() {
+        let program = Program::new(Mode::FreeRunning, 9, 5, true);
+        let round = Round::start(&program, Expiry::exactly(VmInstant::ZERO), ClockRate::NS_30);
+        assert_eq!((round.stage, round.clocks), (Stage::Second, 5 * 32));
+        assert_eq!(program.round(), 5 * 32);
+    }
+}

@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The public face: accesses in, [`Effects`] out, with the one lazily armed timer.
+
+use crate::config::Config;
+use crate::countdown::{Mode, Stage};
+use crate::effects::{Effects, Events};
+use crate::registers::{DataPhases, read_lanes};
+use crate::reports::{Reports, WAKE_INTERVAL_NS};
+use crate::spec;
+use crate::time::{TimerRequest, VmInstant};
+use crate::watchdog::Watchdog;
+
+/// What kind of reset the machine goes through.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum ResetKind {
+    /// A reset of the platform, whoever caused it. The timed-out flag survives, as it sits in the resume well.
+    Platform,
+    /// Power was off: the timed-out flag and the counts of [`Status`] are gone too.
+    PowerOn,
+}
+
+/// The state of the watchdog in a few plain values, for people and for metrics.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Status {
+    /// The guest has enabled it.
+    pub armed: bool,
+    /// The guest has locked it.
+    pub locked: bool,
+    /// Stage that is counting down; `None` while the counter stands still.
+    pub stage: Option<Stage>,
+    /// Two-stage watchdog or free-running, as the register says.
+    pub mode: Mode,
+    /// Nanoseconds until the current stage ends.
+    pub stage_left_ns: Option<u64>,
+    /// Nanoseconds until the watchdog bites if nobody pings.
+    pub time_left_ns: Option<u64>,
+    /// Nanoseconds that a ping would buy now: both stages as programmed.
+    pub timeout_ns: u64,
+    /// Nanoseconds since the last ping; `None` if there was none since the watchdog was armed.
+    pub last_ping_age_ns: Option<u64>,
+    /// A bite sets WDT_TOUT# off. If false, the guest has switched the watchdog's teeth off.
+    pub output_enabled: bool,
+    /// The timed-out flag, as the guest reads it.
+    pub timed_out: bool,
+    /// Level of the interrupt pin.
+    pub interrupt: bool,
+    /// Pings since power-on, counting only those while armed.
+    pub pings: u64,
+    /// Ends of the first stage since power-on.
+    pub first_stages: u64,
+    /// Bites since power-on.
+    pub bites: u64,
+    /// Ends of the second stage while the output was disabled, since power-on.
+    pub muted_bites: u64,
+    /// Guest writes without effect since power-on: no unlock, lock set, or beyond the BAR.
+    pub ignored_writes: u64,
+}
+
+/// An Intel 6300ESB watchdog.
+///
+/// Every method takes the VM time `now`, which must not run backwards. Expiries up to and including `now` are accounted
+/// before the access, at their exact instants, also when the timer is late.
+#[derive(Clone, Debug)]
+pub struct I6300Esb {
+    // Static configuration.
+    config: Config,
+    // Runtime glue: what the embedder was last told.
+    armed_for: Option<VmInstant>,
+    last_wake: Option<VmInstant>,
+    interrupt: bool,
+    first_stage_reports: Reports,
+    bite_reports: Reports,
+    // Volatile state.
+    watchdog: Watchdog,
+}
+
+impl I6300Esb {
+    /// A device at power-on: disarmed, unlocked, interrupt low, no timer.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self::from_watchdog(config, Watchdog::power_on())
+    }
+
+    pub(crate) fn from_watchdog(config: Config, watchdog: Watchdog) -> Self {
+        Self {
+            config,
+            armed_for: None,
+            last_wake: None,
+            interrupt: false,
+            first_stage_reports: Reports::default(),
+            bite_reports: Reports::default(),
+            watchdog,
+        }
+    }
+
+    /// The configuration the device was built with.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Reads PCI config space. Only the bytes at [`spec::CONFIG_FIRST`] to [`spec::CONFIG_LAST`] are the device's:
+    /// others in `data` are left as they are. Any width and alignment; no side effect.
+    pub fn config_read(&self, now: VmInstant, offset: u16, data: &mut [u8]) {
+        const WDT: u64 = spec::CONFIG_WDT as u64;
+        const COUNT: u64 = spec::CONFIG_COUNT as u64;
+        const LOCK: u64 = spec::CONFIG_LOCK as u64;
+        let seen = self.seen_at(now);
+        let window = u64::from(spec::CONFIG_FIRST)..u64::from(spec::CONFIG_LAST).saturating_add(1);
+        read_lanes(u64::from(offset), data, window, |dword| match dword {
+            WDT => u32::from(seen.registers.config),
+            COUNT => seen.ticks_left(&self.config, now),
+            LOCK => u32::from(seen.registers.lock),
+            _ => 0,
+        });
+    }
+
+    /// Writes PCI config space. Bytes that are not the device's are ignored. Any width and alignment.
+    pub fn config_write(&mut self, now: VmInstant, offset: u16, data: &[u8]) -> Effects {
+        let end = u64::from(spec::CONFIG_LAST).saturating_add(1);
+        self.access(now, |watchdog, config| {
+            for (dword, lanes) in DataPhases::new(u64::from(offset), data, end) {
+                watchdog.config_write(config, now, dword, lanes);
+            }
+        })
+    }
+
+    /// Reads BAR 0 at `offset` from its start. Bytes beyond the BAR read all ones. Any width and alignment; no side effect.
+    pub fn mmio_read(&self, now: VmInstant, offset: u64, data: &mut [u8]) {
+        let seen = self.seen_at(now);
+        data.fill(0xff);
+        read_lanes(offset, data, 0..spec::BAR_SIZE, |dword| {
+            seen.registers.mmio_read(dword)
+        });
+    }
+
+    /// Writes BAR 0 at `offset` from its start. Bytes beyond the BAR are ignored. Any width and alignment.
+    pub fn mmio_write(&mut self, now: VmInstant, offset: u64, data: &[u8]) -> Effects {
+        self.access(now, |watchdog, config| {
+            if offset >= spec::BAR_SIZE {
+                watchdog.note_ignored();
+            }
+            for (dword, lanes) in DataPhases::new(offset, data, spec::BAR_SIZE) {
+                watchdog.mmio_write(config, now, dword, lanes);
+            }
+        })
+    }
+
+    /// The timer expired, or may have: early, late and spurious calls are all legal. Afterwards the timer counts as
+    /// not armed, unless the effects ask for it.
+    pub fn timer_fired(&mut self, now: VmInstant) -> Effects {
+        self.armed_for = None;
+        self.last_wake = Some(now);
+        self.access(now, |_, _| {})
+    }
+
+    /// When [`Self::timer_fired`] should next be called: the next expiry, or `None` if nothing is due. An embedder with
+    /// a loop of its own can wait for this instead of keeping a timer.
+    #[must_use]
+    pub fn deadline(&self) -> Option<VmInstant> {
+        let expiry = self
+            .watchdog
+            .round
+            .as_ref()
+            .map(|round| match self.last_wake {
+                Some(last) if round.repeated => {
+                    round.expiry.at.max(last.saturating_add(WAKE_INTERVAL_NS))
+                }
+                _ => round.expiry.at,
+            });
+        let held_back =
+            |pending: bool, reports: &Reports| reports.next_allowed().filter(|_| pending);
+        [
+            expiry,
+            held_back(
+                self.watchdog.first_stage.is_some(),
+                &self.first_stage_reports,
+            ),
+            held_back(self.watchdog.bites.is_some(), &self.bite_reports),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Resets the device. A bite that was due before the reset is still reported; one that was reported before and only
+    /// repeats is dropped, as acting on it would hit the next boot.
+    pub fn reset(&mut self, now: VmInstant, kind: ResetKind) -> Effects {
+        let effects = self.access(now, |_, _| {});
+        let was_armed = self.watchdog.registers.enabled();
+        match kind {
+            ResetKind::Platform => self.watchdog.reset(),
+            ResetKind::PowerOn => self.watchdog = Watchdog::power_on(),
+        }
+        self.first_stage_reports = Reports::default();
+        self.bite_reports = Reports::default();
+        let mut events = effects.events;
+        if was_armed {
+            events.set_disarmed();
+        }
+        let mut after = self.settle(now, events);
+        // The level last told before this call is what the embedder holds.
+        after.interrupt = after.interrupt.or(effects.interrupt);
+        if after.timer == TimerRequest::Keep {
+            after.timer = effects.timer;
+        }
+        after
+    }
+
+    /// The watchdog in plain values, as a timely timer would have left it at `now`.
+    #[must_use]
+    pub fn status(&self, now: VmInstant) -> Status {
+        let Watchdog {
+            registers,
+            round,
+            last_ping,
+            counters,
+            ..
+        } = self.seen_at(now);
+        let clock = self.config.clock;
+        let program = registers.program();
+        Status {
+            armed: registers.enabled(),
+            locked: registers.locked(),
+            stage: round.map(|round| round.stage),
+            mode: registers.mode(),
+            stage_left_ns: round.map(|round| round.expiry.at.nanos_since(now)),
+            time_left_ns: round.map(|round| {
+                let bite = match (round.mode, round.stage) {
+                    (Mode::Watchdog, Stage::First) => {
+                        clock.expiry_after(round.expiry, program.second)
+                    }
+                    (Mode::FreeRunning, _) if round.output_active => {
+                        clock.expiry_after(round.expiry, program.second)
+                    }
+                    _ => round.expiry,
+                };
+                bite.at.nanos_since(now)
+            }),
+            timeout_ns: clock.nanos(program.round()),
+            last_ping_age_ns: last_ping.map(|ping| ping.age_ns(now)),
+            output_enabled: registers.output_enabled(),
+            timed_out: registers.timed_out,
+            interrupt: registers.interrupt_level(),
+            pings: counters.pings,
+            first_stages: counters.first_stages,
+            bites: counters.bites,
+            muted_bites: counters.muted_bites,
+            ignored_writes: counters.ignored_writes,
+        }
+    }
+
+    /// The watchdog as a timely timer would have left it at `now`, without changing it.
+    pub(crate) fn seen_at(&self, now: VmInstant) -> Watchdog {
+        let mut seen = self.watchdog;
+        seen.advance(&self.config, now);
+        seen
+    }
+
+    /// Expiries first, then the access, then everything that follows from both.
+    fn access(&mut self, now: VmInstant, act: impl FnOnce(&mut Watchdog, &Config)) -> Effects {
+        let mut events = Events::NONE;
+        let was_armed = self.watchdog.registers.enabled();
+        self.watchdog.advance(&self.config, now);
+        let armed = self.watchdog.registers.enabled();
+        if was_armed && !armed {
+            events.set_disarmed();
+        }
+        let was_locked = self.watchdog.registers.locked();
+        act(&mut self.watchdog, &self.config);
+        match (armed, self.watchdog.registers.enabled()) {
+            (false, true) => events.set_armed(),
+            (true, false) => events.set_disarmed(),
+            _ => {}
+        }
+        if !was_locked && self.watchdog.registers.locked() {
+            events.set_locked();
+        }
+        self.settle(now, events)
+    }
+
+    /// Compares the device with what the embedder was last told.
+    pub(crate) fn settle(&mut self, now: VmInstant, mut events: Events) -> Effects {
+        if let Some(pending) = &self.watchdog.first_stage
+            && self.first_stage_reports.admit(now, pending.fresh)
+        {
+            events.set_first_stage(pending.what);
+            self.watchdog.first_stage = None;
+        }
+        if let Some(pending) = &self.watchdog.bites
+            && self.bite_reports.admit(now, pending.fresh)
+        {
+            events.set_bite(pending.what);
+            self.watchdog.bites = None;
+        }
+        let level = self.watchdog.registers.interrupt_level();
+        let interrupt = (level != self.interrupt).then_some(level);
+        self.interrupt = level;
+        Effects {
+            interrupt,
+            timer: self.move_timer(),
+            events,
+        }
+    }
+
+    /// A deadline that moved later leaves the timer alone: it will fire too early, and be moved then.
+    fn move_timer(&mut self) -> TimerRequest {
+        match (self.deadline(), self.armed_for) {
+            (Some(deadline), Some(armed_for)) if armed_for <= deadline => TimerRequest::Keep,
+            (Some(deadline), _) => {
+                self.armed_for = Some(deadline);
+                TimerRequest::ArmAt(deadline)
+            }
+            (None, Some(_)) => {
+                self.armed_for = None;
+                TimerRequest::Disarm
+            }
+            (None, None) => TimerRequest::Keep,
+        }
+    }
+}

@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The watchdog itself: registers and counter together, and what happens when a stage runs out.
+//!
+//! Expiries are accounted at their exact instants whenever somebody looks, so it does not matter how late that is: a
+//! late ping does not rescue, and a late timer delays nothing that follows. However much time has passed, the work is
+//! the same: whole rounds are counted by division.
+
+use crate::config::{AfterBite, Config};
+use crate::countdown::{Expiry, Mode, Program, Round, Stage};
+use crate::effects::{Bite, FirstStage};
+use crate::registers::{Lanes, LockWritten, Registers, Written};
+use crate::spec;
+use crate::time::{Past, VmInstant};
+
+/// Steps that any catching up takes at most: two to end the round, one for the stage after the skipped rounds, and one
+/// for a change of mode at the end of a round.
+const MAX_STEPS: usize = 5;
+
+/// Counts since power-on.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counters {
+    pub(crate) pings: u64,
+    pub(crate) first_stages: u64,
+    pub(crate) bites: u64,
+    pub(crate) muted_bites: u64,
+    pub(crate) ignored_writes: u64,
+}
+
+/// Something that happened and has not been reported yet.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pending<T> {
+    pub(crate) what: T,
+    /// It holds a first expiry after a ping or enable, not only repetitions.
+    pub(crate) fresh: bool,
+}
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Watchdog {
+    pub(crate) registers: Registers,
+    /// `None` while the counter stands still.
+    pub(crate) round: Option<Round>,
+    /// When the guest last enabled the watchdog.
+    pub(crate) armed_at: Past,
+    /// The last ping since then.
+    pub(crate) last_ping: Option<Past>,
+    pub(crate) counters: Counters,
+    pub(crate) first_stage: Option<Pending<FirstStage>>,
+    pub(crate) bites: Option<Pending<Bite>>,
+}
+
+impl Watchdog {
+    pub(crate) fn power_on() -> Self {
+        Self {
+            registers: Registers::power_on(),
+            round: None,
+            armed_at: Past::at(VmInstant::ZERO),
+            last_ping: None,
+            counters: Counters::default(),
+            first_stage: None,
+            bites: None,
+        }
+    }
+
+    /// Platform reset. What has not been reported yet is dropped: acting on it would hit the next boot.
+    pub(crate) fn reset(&mut self) {
+        self.registers.reset();
+        self.round = None;
+        self.last_ping = None;
+        self.first_stage = None;
+        self.bites = None;
+    }
+
+    /// Accounts every expiry up to and including `now`. Tells whether there was one.
+    pub(crate) fn advance(&mut self, config: &Config, now: VmInstant) -> bool {
+        match &self.round {
+            Some(round) if round.expiry.at <= now => {
+                self.catch_up(config, now);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    #[cold]
+    fn catch_up(&mut self, config: &Config, now: VmInstant) {
+        for _ in 0..MAX_STEPS {
+            let Some(round) = self.round.filter(|round| round.expiry.at <= now) else {
+                return;
+            };
+            match (round.mode, round.stage) {
+                (Mode::Watchdog, Stage::First) => self.end_first_stage(config, round),
+                (Mode::Watchdog, Stage::Second) => self.end_second_stage(config, round, now),
+                (Mode::FreeRunning, _) => self.end_free_running(config, round, now),
+            }
+        }
+    }
+
+    fn end_first_stage(&mut self, config: &Config, round: Round) {
+        self.registers.interrupt_active = true;
+        self.note_first_stages(1, round.expiry.at, !round.repeated);
+        self.round = Some(round.into_second_stage(&self.registers.program(), config.clock));
+    }
+
+    fn end_second_stage(&mut self, config: &Config, round: Round, now: VmInstant) {
+        let at = round.expiry.at;
+        let acts = self.registers.output_enabled();
+        if acts {
+            self.note_bites(1, at, at, config.clock.nanos(round.clocks), !round.repeated);
+        } else {
+            self.counters.muted_bites = self.counters.muted_bites.saturating_add(1);
+        }
+        match config.after_bite {
+            AfterBite::Rearm => self.start_over(config, round.expiry, now),
+            AfterBite::Disarm if acts => self.disarm_as_qemu(),
+            AfterBite::Disarm | AfterBite::Halt => self.round = None,
+        }
+    }
+
+    /// Starts over at `at`, passing by the whole rounds that are over by `now`.
+    fn start_over(&mut self, config: &Config, at: Expiry, now: VmInstant) {
+        let program = self.registers.program();
+        let start = match program.mode {
+            Mode::Watchdog => self.pass_whole_rounds(config, &program, at, now),
+            Mode::FreeRunning => at,
+        };
+        self.round = Some(Round {
+            repeated: true,
+            ..Round::start(&program, start, config.clock)
+        });
+    }
+
+    fn pass_whole_rounds(
+        &mut self,
+        config: &Config,
+        program: &Program,
+        at: Expiry,
+        now: VmInstant,
+    ) -> Expiry {
+        let clock = config.clock;
+        let rounds = clock.whole_periods(at, now, program.round());
+        if rounds == 0 {
+            return at;
+        }
+        let end = clock.expiry_after(at, program.round().saturating_mul(rounds));
+        self.registers.interrupt_active = true;
+        self.note_first_stages(rounds, clock.expiry_after(at, program.first).at, false);
+        if self.registers.output_enabled() {
+            let first_end = clock.expiry_after(at, program.round());
+            self.note_bites(
+                rounds,
+                first_end.at,
+                end.at,
+                clock.nanos(program.round()),
+                false,
+            );
+        } else {
+            self.counters.muted_bites = self.counters.muted_bites.saturating_add(rounds);
+        }
+        end
+    }
+
+    /// Free-running mode: every expiry toggles the output; turning active is the bite.
+    fn end_free_running(&mut self, config: &Config, round: Round, now: VmInstant) {
+        let clock = config.clock;
+        let program = self.registers.program();
+        let more = match program.mode {
+            Mode::FreeRunning => clock.whole_periods(round.expiry, now, program.second),
+            Mode::Watchdog => 0,
+        };
+        let expiry =
+            |index: u64| clock.expiry_after(round.expiry, program.second.saturating_mul(index));
+        // Expiries 0 to `more`: every other one turns the output active.
+        let first = u64::from(round.output_active);
+        let turns = more.saturating_add(2).saturating_sub(first) / 2;
+        let last = first.saturating_add(turns.saturating_sub(1).saturating_mul(2));
+        if turns > 0 && self.registers.output_enabled() {
+            let stops = config.after_bite != AfterBite::Rearm;
+            let (turns, last) = if stops { (1, first) } else { (turns, last) };
+            self.note_bites(
+                turns,
+                expiry(first).at,
+                expiry(last).at,
+                clock.nanos(round.clocks),
+                !round.repeated,
+            );
+            match config.after_bite {
+                AfterBite::Rearm => {}
+                AfterBite::Disarm => return self.disarm_as_qemu(),
+                AfterBite::Halt => {
+                    self.round = None;
+                    return;
+                }
+            }
+        } else {
+            self.counters.muted_bites = self.counters.muted_bites.saturating_add(turns);
+        }
+        self.round = Some(Round {
+            repeated: true,
+            output_active: round.output_active ^ (more & 1 == 0),
+            ..Round::start(&program, expiry(more), clock)
+        });
+    }
+
+    /// QEMU behaviour: the device resets itself; the timed-out flag stays.
+    fn disarm_as_qemu(&mut self) {
+        self.registers.reset();
+        self.round = None;
+    }
+
+    fn note_first_stages(&mut self, count: u64, due: VmInstant, fresh: bool) {
+        self.counters.first_stages = self.counters.first_stages.saturating_add(count);
+        let pending = self.first_stage.get_or_insert(Pending {
+            what: FirstStage { due, count: 0 },
+            fresh,
+        });
+        pending.what.count = pending.what.count.saturating_add(count);
+        pending.fresh |= fresh;
+    }
+
+    fn note_bites(
+        &mut self,
+        count: u64,
+        due: VmInstant,
+        last_due: VmInstant,
+        timeout_ns: u64,
+        fresh: bool,
+    ) {
+        self.registers.timed_out = true;
+        self.counters.bites = self.counters.bites.saturating_add(count);
+        let bite = Bite {
+            due,
+            last_due,
+            ping_to_due_ns: self.last_ping.map(|ping| ping.age_ns(due)),
+            armed_to_due_ns: self.armed_at.age_ns(due),
+            timeout_ns,
+            count: 0,
+        };
+        let pending = self.bites.get_or_insert(Pending { what: bite, fresh });
+        pending.what.count = pending.what.count.saturating_add(count);
+        pending.what.last_due = last_due;
+        pending.fresh |= fresh;
+    }
+
+    /// One data phase of a write to BAR 0, at `now`.
+    pub(crate) fn mmio_write(&mut self, config: &Config, now: VmInstant, dword: u64, lanes: Lanes) {
+        match self.registers.mmio_write(dword, lanes) {
+            Written::Stored => {}
+            Written::Ping => self.ping(config, now),
+            Written::Ignored => self.note_ignored(),
+        }
+    }
+
+    /// One data phase of a write to config space, at `now`. Dwords that are not the device's are passed over.
+    pub(crate) fn config_write(
+        &mut self,
+        config: &Config,
+        now: VmInstant,
+        dword: u64,
+        lanes: Lanes,
+    ) {
+        const WDT: u64 = spec::CONFIG_WDT as u64;
+        const LOCK: u64 = spec::CONFIG_LOCK as u64;
+        match dword {
+            WDT => self.registers.config_write(lanes),
+            LOCK => match self.registers.lock_write(lanes) {
+                LockWritten::Ignored => self.note_ignored(),
+                LockWritten::Stored { was_enabled } => {
+                    match (was_enabled, self.registers.enabled()) {
+                        (false, true) => self.enable(config, now),
+                        (true, false) => self.round = None,
+                        // Written again while it runs: nothing restarts.
+                        (true, true) | (false, false) => {}
+                    }
+                }
+            },
+            _ => {}
+        }
+    }
+
+    /// Back to the first stage with the preloads as they are now. A no-op while disabled.
+    fn ping(&mut self, config: &Config, now: VmInstant) {
+        if !self.registers.enabled() {
+            return;
+        }
+        self.counters.pings = self.counters.pings.saturating_add(1);
+        self.last_ping = Some(Past::at(now));
+        let output_active = self.round.is_some_and(|round| round.output_active);
+        let program = self.registers.program();
+        self.round = Some(Round {
+            output_active,
+            ..Round::start(&program, Expiry::exactly(now), config.clock)
+        });
+    }
+
+    fn enable(&mut self, config: &Config, now: VmInstant) {
+        self.armed_at = Past::at(now);
+        self.last_ping = None;
+        self.round = Some(Round::start(
+            &self.registers.program(),
+            Expiry::exactly(now),
+            config.clock,
+        ));
+    }
+
+    pub(crate) fn note_ignored(&mut self) {
+        self.counters.ignored_writes = self.counters.ignored_writes.saturating_add(1);
+    }
+
+    /// The live down-counter: ticks left in the current stage, rounded up; 0 while it stands still.
+    pub(crate) fn ticks_left(&self, config: &Config, now: VmInstant) -> u32 {
+        let Some(round) = &self.round else {
+            return 0;
+        };
+        let clocks = config.clock.clocks_in(round.expiry.at.nanos_since(now));
+        let shift = if self.registers.fast() {
+            spec::DIVIDER_SHIFT_1MHZ
+        } else {
+            spec::DIVIDER_SHIFT_1KHZ
+        };
+        let ticks = clocks
+            .div_ceil(1 << shift)
+            .min(u64::from(spec::PRELOAD_MASK));
+        u32::try_from(ticks).unwrap_or(spec::PRELOAD_MASK)
+    }
+}
