@@ -205,10 +205,10 @@ mod tests {
         for (port, data) in [
             (0xcf8, &[0x12][..]),
             (0xcf8, &[0x12, 0x34]),
-            (0xcf9, &[0x12, 0x34]),
+            (0xcf9, &[0x06, 0x34]),
             (0xcfa, &[0x12, 0x34]),
             (0xcfb, &[0x01]),
-            (0xcf9, &[1, 2, 3, 4]),
+            (0xcf9, &[0x0e, 2, 3, 4]),
             (0xcf7, &[1, 2, 3, 4]),
             (0xcf8, &[1, 2, 3, 4, 5]),
             (0xcf8, &[]),
@@ -258,6 +258,10 @@ mod tests {
         let _ = ports.write(0xcfc, &[0x0b]);
         let _ = ports.write(0xcfd, &[0xff; 4]);
         assert_eq!(read(&ports, 0xcfc, 4), [0x0b, 0, 0, 0]);
+        select(&ports, 0x8000_0038);
+        let _ = ports.write(0xcff, &[0xff; 4]);
+        select(&ports, 0x8000_003c);
+        assert_eq!(read(&ports, 0xcfc, 1), [0x0b], "not the next dword's");
     }
 
     #[test]
