@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Interrupt lines into KVM's in-kernel chips, kept by devices across rebuilds of the KVM VM.
+
+use std::sync::Arc;
+
+use kvm_ioctls::VmFd;
+use parking_lot::RwLock;
+use vm_superio::Trigger;
+
+/// All lines of the machine; connected to whichever KVM VM runs at present.
+#[derive(Debug, Default)]
+pub struct Interrupts {
+    vm: RwLock<Option<Arc<VmFd>>>,
+}
+
+impl Interrupts {
+    /// Lines that lead nowhere yet.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// The line of one global system interrupt.
+    #[must_use]
+    pub fn line(self: &Arc<Self>, gsi: u32) -> IrqLine {
+        IrqLine {
+            lines: Arc::clone(self),
+            gsi,
+        }
+    }
+
+    pub(crate) fn connect(&self, vm: Arc<VmFd>) {
+        *self.vm.write() = Some(vm);
+    }
+
+    pub(crate) fn disconnect(&self) {
+        *self.vm.write() = None;
+    }
+}
+
+/// One line.
+#[derive(Clone, Debug)]
+pub struct IrqLine {
+    lines: Arc<Interrupts>,
+    gsi: u32,
+}
+
+impl IrqLine {
+    /// Drives the line; nothing happens between two KVM VMs.
+    pub fn set(&self, level: bool) {
+        if let Some(vm) = self.lines.vm.read().as_ref()
+            && let Err(error) = vm.set_irq_line(self.gsi, level)
+        {
+            log::warn!("GSI {} could not be set to {level}: {error}", self.gsi);
+        }
+    }
+}
+
+/// An edge, as an ISA device gives it.
+impl Trigger for IrqLine {
+    type E = std::convert::Infallible;
+
+    fn trigger(&self) -> Result<(), Self::E> {
+        self.set(true);
+        self.set(false);
+        Ok(())
+    }
+}
