@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A vCPU and its thread: runs, is kicked out of the guest, parks, and is joined.
+
+mod kick;
+mod run;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use kvm_ioctls::VcpuFd;
+use parking_lot::{Condvar, Mutex};
+
+use crate::bus::Bus;
+use crate::mailbox::Mailbox;
+
+pub use kick::install_handler;
+
+/// What a vCPU thread is told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Park,
+    Run,
+    Finish,
+}
+
+#[derive(Debug)]
+struct Seat {
+    order: Order,
+    parked: bool,
+}
+
+/// What the thread and its handle share.
+#[derive(Debug)]
+struct Shared {
+    seat: Mutex<Seat>,
+    changed: Condvar,
+    nmi: AtomicBool,
+}
+
+impl Shared {
+    /// Waits, parked, until the order is something else; true to run, false to finish.
+    fn wait_for_run(&self, mut unparked: impl FnMut()) -> bool {
+        let mut seat = self.seat.lock();
+        if seat.order == Order::Run {
+            return true;
+        }
+        seat.parked = true;
+        self.changed.notify_all();
+        self.changed
+            .wait_while(&mut seat, |seat| seat.order == Order::Park);
+        seat.parked = false;
+        let run = seat.order == Order::Run;
+        drop(seat);
+        if run {
+            unparked();
+        }
+        run
+    }
+
+    /// The thread's own wish to wait for the machine's next order.
+    fn park_itself(&self) {
+        let mut seat = self.seat.lock();
+        if seat.order == Order::Run {
+            seat.order = Order::Park;
+        }
+    }
+}
+
+/// The machine around a vCPU, as its exits need it.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// Where port and memory accesses go.
+    pub bus: Arc<Bus>,
+    /// Where the vCPU asks for resets and tells its end.
+    pub mailbox: Arc<Mailbox>,
+}
+
+/// A vCPU thread, from outside. Dropping it ends and joins the thread.
+#[derive(Debug)]
+pub struct Vcpu {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Vcpu {
+    /// Starts the thread of `fd`, parked. [`install_handler`] must have been called before.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, when it gives no thread.
+    pub fn start(id: u32, fd: VcpuFd, around: Surroundings) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            seat: Mutex::new(Seat {
+                order: Order::Park,
+                parked: false,
+            }),
+            changed: Condvar::new(),
+            nmi: AtomicBool::new(false),
+        });
+        let ours = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name(format!("vcpu{id}"))
+            .stack_size(128 << 10)
+            .spawn(move || run::thread(fd, &ours, &around))?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
+    }
+
+    /// Lets the vCPU into the guest.
+    pub fn run(&self) {
+        self.order(Order::Run);
+    }
+
+    /// Takes the vCPU out of the guest; [`Vcpu::wait_parked`] tells when it is.
+    pub fn park(&self) {
+        self.order(Order::Park);
+        self.kick();
+    }
+
+    /// Waits until the thread stands outside the guest.
+    pub fn wait_parked(&self) {
+        let mut seat = self.shared.seat.lock();
+        self.shared
+            .changed
+            .wait_while(&mut seat, |seat| !seat.parked);
+    }
+
+    /// Gives the vCPU an NMI; a parked one takes it when it runs on.
+    pub fn inject_nmi(&self) {
+        self.shared.nmi.store(true, Ordering::Release);
+        self.kick();
+    }
+
+    fn order(&self, order: Order) {
+        self.shared.seat.lock().order = order;
+        self.shared.changed.notify_all();
+    }
+
+    fn kick(&self) {
+        if let Some(thread) = &self.thread {
+            kick::kick(thread);
+        }
+    }
+}
+
+impl Drop for Vcpu {
+    fn drop(&mut self) {
+        self.order(Order::Finish);
+        self.kick();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("a vCPU thread panicked");
+        }
+    }
+}
