@@ -29,8 +29,14 @@ pub enum WatchdogAction {
 
 impl WatchdogAction {
     /// Every action, in the order that messages list them.
-    pub const ALL: [Self; 6] =
-        [Self::Reset, Self::Poweroff, Self::Shutdown, Self::Pause, Self::InjectNmi, Self::None];
+    pub const ALL: [Self; 6] = [
+        Self::Reset,
+        Self::Poweroff,
+        Self::Shutdown,
+        Self::Pause,
+        Self::InjectNmi,
+        Self::None,
+    ];
 
     /// The name in documents, events and on the command line.
     #[must_use]
@@ -146,4 +152,29 @@ pub struct MachineConfig {
     pub cmdline: String,
     /// The watchdog, if the machine has one.
     pub watchdog: Option<WatchdogConfig>,
+}
+
+impl MachineConfig {
+    /// What is wrong with it, as far as it can be told without touching the host.
+    ///
+    /// # Errors
+    ///
+    /// One sentence: what, the value, what to write instead.
+    pub fn check(&self) -> Result<(), String> {
+        const PAGE: u64 = crate::layout::PAGE_SIZE;
+        let bytes = self.memory_bytes;
+        if bytes < crate::layout::MIN_RAM || !bytes.is_multiple_of(PAGE) {
+            return Err(format!(
+                "{bytes} bytes of guest memory are not possible: give a multiple of {PAGE} from {} on",
+                crate::layout::MIN_RAM
+            ));
+        }
+        if self.vcpus == 0 {
+            return Err("a machine with 0 vCPUs does not run: give at least 1".into());
+        }
+        if !self.initrd_overlay.len().is_multiple_of(4) {
+            return Err("the initrd overlay's length is not a multiple of 4 bytes".into());
+        }
+        Ok(())
+    }
 }

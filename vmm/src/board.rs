@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The board: every device of the machine, on its buses. It outlives resets.
+
+use std::io;
+use std::sync::Arc;
+
+use kennel_pci::FunctionAddress;
+
+use crate::bus::{Bus, MmioDevice, RegisterError};
+use crate::chipset::keyboard::{self, KeyboardController};
+use crate::chipset::pci_host::{self, PciHost, Plugged};
+use crate::chipset::power::{self, PowerManagement};
+use crate::clock::{VmClock, VmTimer};
+use crate::config::AfterBite;
+use crate::console::Console;
+use crate::interrupts::Interrupts;
+use crate::layout;
+use crate::mailbox::Mailbox;
+use crate::watchdog::Watchdog;
+
+/// A board could not be put together: the kernel is out of descriptors, or [`layout`] contradicts
+/// itself.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BoardError {
+    /// The kernel gave no descriptor or thread.
+    #[error("a device could not be built: {0}; the process may be out of file descriptors")]
+    Kernel(#[from] io::Error),
+    /// Two devices share an address.
+    #[error(transparent)]
+    Overlap(#[from] RegisterError),
+    /// Two functions share a slot.
+    #[error(transparent)]
+    Slot(#[from] kennel_pci::AddFunctionError),
+    /// A BAR has an impossible address.
+    #[error(transparent)]
+    Bar(#[from] kennel_pci::BarError),
+}
+
+/// The devices, and what they share.
+#[derive(Debug)]
+pub struct Board {
+    /// VM time.
+    pub clock: Arc<VmClock>,
+    /// What devices and vCPUs ask for.
+    pub mailbox: Arc<Mailbox>,
+    /// Lines into KVM.
+    pub interrupts: Arc<Interrupts>,
+    /// The buses.
+    pub bus: Arc<Bus>,
+    /// COM1.
+    pub console: Arc<Console>,
+    /// ACPI power management.
+    pub power: Arc<PowerManagement>,
+    /// The PCI root.
+    pub pci: Arc<PciHost>,
+    /// The watchdog, if there is one, and its timer.
+    pub watchdog: Option<(Arc<Watchdog>, Arc<VmTimer>)>,
+}
+
+impl Board {
+    /// Puts the devices on their buses.
+    ///
+    /// # Errors
+    ///
+    /// [`BoardError`].
+    pub fn new(
+        watchdog: Option<AfterBite>,
+        console: Box<dyn io::Write + Send>,
+    ) -> Result<Self, BoardError> {
+        let clock = Arc::new(VmClock::new());
+        let mailbox = Arc::new(Mailbox::new()?);
+        let interrupts = Interrupts::new();
+        let bus = Arc::new(Bus::new());
+
+        let console = Arc::new(Console::new(interrupts.line(layout::COM1_GSI), console)?);
+        let power = Arc::new(PowerManagement::new(
+            interrupts.line(layout::SCI_GSI),
+            Arc::clone(&mailbox),
+        ));
+        let keyboard = Arc::new(KeyboardController::new(Arc::clone(&mailbox)));
+
+        let watchdog = watchdog
+            .map(|after_bite| -> Result<_, BoardError> {
+                let timer = Arc::new(VmTimer::new(Arc::clone(&clock))?);
+                let irq = interrupts.line(layout::pci_intx_gsi(layout::WATCHDOG_SLOT, 0));
+                let parts = (
+                    Arc::clone(&clock),
+                    Arc::clone(&timer),
+                    irq,
+                    Arc::clone(&mailbox),
+                );
+                let device = Watchdog::new(after_bite, parts.0, parts.1, parts.2, parts.3)?;
+                Ok((Arc::new(device), timer))
+            })
+            .transpose()?;
+
+        let plugged = watchdog.iter().filter_map(|(device, _)| {
+            Some(Plugged {
+                address: FunctionAddress::new(layout::WATCHDOG_SLOT, 0)?,
+                function: Arc::clone(device) as _,
+                device: Arc::clone(device) as MmioDevice,
+                irq: interrupts.line(layout::pci_intx_gsi(layout::WATCHDOG_SLOT, 0)),
+            })
+        });
+        let plugged = plugged.collect();
+        let pci = Arc::new(PciHost::new(
+            plugged,
+            bus.bar_moves(),
+            Arc::clone(&mailbox),
+        )?);
+
+        bus.add_ports(
+            layout::COM1_PORT,
+            layout::COM1_PORTS,
+            Arc::clone(&console) as _,
+        )?;
+        bus.add_ports(
+            layout::PM1A_EVENT_PORT,
+            power::PORTS,
+            Arc::clone(&power) as _,
+        )?;
+        bus.add_ports(layout::I8042_DATA_PORT, keyboard::PORTS, keyboard)?;
+        bus.add_ports(
+            layout::PCI_CONFIG_ADDRESS_PORT,
+            pci_host::PORTS,
+            Arc::clone(&pci) as _,
+        )?;
+        Ok(Self {
+            clock,
+            mailbox,
+            interrupts,
+            bus,
+            console,
+            power,
+            pci,
+            watchdog,
+        })
+    }
+
+    /// Platform reset of every device; no vCPU may be running.
+    pub fn reset(&self) {
+        self.console.reset();
+        self.power.reset();
+        self.pci.reset();
+        self.bus.settle();
+    }
+}

@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What is done about bites, requests and commands: a pure state machine over VM time.
+//!
+//! [`Policy`] is told what happened and answers with [`Step`]s, which the machine carries out in
+//! their order. It owns no device and reads no clock.
+
+use i6300esb::{Event, VmInstant};
+
+use crate::config::{PretimeoutAction, WatchdogAction, WatchdogConfig};
+use crate::mailbox::{Request, ResetCause};
+use crate::protocol::{Command, Ending, News, WatchdogReport};
+
+/// Arming and disarming are told at most this often, since a guest can do them at any rate.
+const ARMING_NEWS_INTERVAL_NS: u64 = 1_000_000_000;
+
+/// Something for the machine to do.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Step {
+    /// Tell the supervisor.
+    Tell(News),
+    /// Platform reset; [`News::Reset`] is told once the machine runs again.
+    Reset(ResetCause),
+    /// Stop vCPUs and VM time.
+    Freeze,
+    /// Let them go on.
+    Thaw,
+    /// NMI to every vCPU.
+    InjectNmi,
+    /// Press the power button.
+    PressPowerButton,
+    /// Call [`Policy::grace_over`] at this instant.
+    ArmGrace(VmInstant),
+    /// The machine has ended.
+    End(Ending),
+    /// The machine cannot go on.
+    Fail(String),
+}
+
+/// The state.
+#[derive(Debug)]
+pub struct Policy {
+    watchdog: WatchdogConfig,
+    frozen: bool,
+    grace_runs: bool,
+    last_arming_news: Option<VmInstant>,
+}
+
+impl Policy {
+    /// A running machine with this watchdog.
+    #[must_use]
+    pub fn new(watchdog: WatchdogConfig) -> Self {
+        Self {
+            watchdog,
+            frozen: false,
+            grace_runs: false,
+            last_arming_news: None,
+        }
+    }
+
+    /// A vCPU or a device asks for something.
+    pub fn request(&mut self, now: VmInstant, request: Request) -> Vec<Step> {
+        match request {
+            Request::Reset(cause) => vec![Step::Reset(cause)],
+            Request::PowerOff => vec![Step::End(Ending::GuestPowerOff)],
+            Request::VcpuFailed(message) => vec![Step::Fail(message)],
+            Request::Watchdog(event) => self.watchdog_event(now, event),
+        }
+    }
+
+    /// The supervisor asks for something.
+    pub fn command(&mut self, command: Command) -> Vec<Step> {
+        match command {
+            // A machine is started once; the process has used that message up.
+            Command::Start(_) => vec![],
+            Command::Pause if self.frozen => vec![],
+            Command::Pause => self.freeze(false),
+            Command::Resume if !self.frozen => vec![],
+            Command::Resume => {
+                self.frozen = false;
+                vec![Step::Thaw, Step::Tell(News::Resumed)]
+            }
+            Command::PressPowerButton => vec![Step::PressPowerButton],
+            Command::Reset => vec![Step::Reset(ResetCause::Host)],
+            Command::InjectNmi => vec![Step::InjectNmi, Step::Tell(News::NmiInjected)],
+            Command::Stop => vec![Step::End(Ending::Stopped)],
+        }
+    }
+
+    /// The grace of [`Step::ArmGrace`] has run out.
+    pub fn grace_over(&mut self) -> Vec<Step> {
+        if std::mem::take(&mut self.grace_runs) {
+            vec![Step::End(Ending::GraceExpired)]
+        } else {
+            vec![]
+        }
+    }
+
+    fn watchdog_event(&mut self, now: VmInstant, event: Event) -> Vec<Step> {
+        match event {
+            Event::Armed => self.arming(now, News::WatchdogArmed),
+            Event::Disarmed => self.arming(now, News::WatchdogDisarmed),
+            Event::FirstStage(stage) => self.pretimeout(now.nanos_since(stage.due)),
+            Event::Bite(bite) => {
+                let report = WatchdogReport {
+                    action: self.watchdog.action,
+                    timeout_ns: bite.timeout_ns,
+                    since_ping_ns: bite.since_ping_ns(now).unwrap_or_else(|| {
+                        bite.armed_to_due_ns.saturating_add(bite.lateness_ns(now))
+                    }),
+                    lateness_ns: bite.lateness_ns(now),
+                    bites: bite.count,
+                };
+                self.bite(now, report)
+            }
+            _ => vec![],
+        }
+    }
+
+    fn arming(&mut self, now: VmInstant, news: News) -> Vec<Step> {
+        let told = self
+            .last_arming_news
+            .is_some_and(|at| now.nanos_since(at) < ARMING_NEWS_INTERVAL_NS);
+        if told {
+            return vec![];
+        }
+        self.last_arming_news = Some(now);
+        vec![Step::Tell(news)]
+    }
+
+    fn pretimeout(&self, lateness_ns: u64) -> Vec<Step> {
+        match self.watchdog.pretimeout {
+            PretimeoutAction::None => vec![],
+            PretimeoutAction::Event => {
+                vec![Step::Tell(News::Pretimeout {
+                    lateness_ns,
+                    nmi: false,
+                })]
+            }
+            PretimeoutAction::InjectNmi => {
+                vec![
+                    Step::Tell(News::Pretimeout {
+                        lateness_ns,
+                        nmi: true,
+                    }),
+                    Step::InjectNmi,
+                ]
+            }
+        }
+    }
+
+    fn bite(&mut self, now: VmInstant, report: WatchdogReport) -> Vec<Step> {
+        let mut steps = vec![Step::Tell(News::Watchdog(report))];
+        match self.watchdog.action {
+            WatchdogAction::Reset => steps.push(Step::Reset(ResetCause::Watchdog)),
+            WatchdogAction::Poweroff => steps.push(Step::End(Ending::WatchdogPowerOff)),
+            WatchdogAction::Shutdown => steps.extend(self.shut_down(now)),
+            WatchdogAction::Pause => steps.extend(self.freeze(true)),
+            WatchdogAction::InjectNmi => {
+                steps.extend([Step::InjectNmi, Step::Tell(News::NmiInjected)]);
+            }
+            WatchdogAction::None => {}
+        }
+        steps
+    }
+
+    /// Further bites while the grace runs neither lengthen it nor press again.
+    fn shut_down(&mut self, now: VmInstant) -> Vec<Step> {
+        if std::mem::replace(&mut self.grace_runs, true) {
+            return vec![];
+        }
+        let grace_ns = u64::try_from(self.watchdog.shutdown_grace.as_nanos()).unwrap_or(u64::MAX);
+        let end = now.saturating_add(grace_ns);
+        vec![
+            Step::PressPowerButton,
+            Step::ArmGrace(end),
+            Step::Tell(News::ShutdownAsked { grace_ns }),
+        ]
+    }
+
+    fn freeze(&mut self, by_watchdog: bool) -> Vec<Step> {
+        if std::mem::replace(&mut self.frozen, true) {
+            return vec![];
+        }
+        vec![Step::Freeze, Step::Tell(News::Paused { by_watchdog })]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use i6300esb::{Config, I6300Esb, spec};
+    use std::time::Duration;
+
+    /// Everything a real device says over one bite of both stages at their shortest.
+    fn bite() -> (VmInstant, Event) {
+        let mut device = I6300Esb::new(Config::default());
+        for offset in [spec::PRELOAD1, spec::PRELOAD2] {
+            for key in [spec::UNLOCK_KEY1, spec::UNLOCK_KEY2] {
+                let _ = device.mmio_write(VmInstant::ZERO, spec::RELOAD, &key.to_le_bytes());
+            }
+            let _ = device.mmio_write(VmInstant::ZERO, offset, &1_u32.to_le_bytes());
+        }
+        let _ = device.config_write(VmInstant::ZERO, spec::CONFIG_LOCK, &[spec::ENABLE]);
+        let first = device.deadline().expect("armed");
+        let _ = device.timer_fired(first);
+        let second = device.deadline().expect("in stage 2");
+        let late = second.saturating_add(7);
+        let effects = device.timer_fired(late);
+        (late, Event::Bite(effects.events.bite().expect("a bite")))
+    }
+
+    fn policy(action: WatchdogAction) -> Policy {
+        let shutdown_grace = Duration::from_nanos(100);
+        Policy::new(WatchdogConfig {
+            action,
+            shutdown_grace,
+            ..WatchdogConfig::default()
+        })
+    }
+
+    fn bitten(policy: &mut Policy) -> (VmInstant, Vec<Step>) {
+        let (now, event) = bite();
+        (now, policy.request(now, Request::Watchdog(event)))
+    }
+
+    #[test]
+    fn every_action_tells_first_then_acts() {
+        for (action, acts) in [
+            (
+                WatchdogAction::Reset,
+                vec![Step::Reset(ResetCause::Watchdog)],
+            ),
+            (
+                WatchdogAction::Poweroff,
+                vec![Step::End(Ending::WatchdogPowerOff)],
+            ),
+            (
+                WatchdogAction::Pause,
+                vec![Step::Freeze, Step::Tell(News::Paused { by_watchdog: true })],
+            ),
+            (
+                WatchdogAction::InjectNmi,
+                vec![Step::InjectNmi, Step::Tell(News::NmiInjected)],
+            ),
+            (WatchdogAction::None, vec![]),
+        ] {
+            let (now, steps) = bitten(&mut policy(action));
+            let Some((Step::Tell(News::Watchdog(report)), rest)) = steps.split_first() else {
+                panic!("{action:?}: {steps:?}");
+            };
+            assert_eq!(rest, acts);
+            assert_eq!(
+                (report.action, report.lateness_ns, report.bites),
+                (action, 7, 1)
+            );
+            assert_eq!(report.timeout_ns, 2 * 32_768 * 30);
+            assert_eq!(report.since_ping_ns, now.as_nanos());
+        }
+    }
+
+    #[test]
+    fn shutdown_escalates_once_its_grace_is_over() {
+        let mut policy = policy(WatchdogAction::Shutdown);
+        let (now, steps) = bitten(&mut policy);
+        assert_eq!(
+            steps[1..],
+            [
+                Step::PressPowerButton,
+                Step::ArmGrace(now.saturating_add(100)),
+                Step::Tell(News::ShutdownAsked { grace_ns: 100 }),
+            ]
+        );
+        let (_, again) = bitten(&mut policy);
+        assert_eq!(again.len(), 1, "told, and nothing else: {again:?}");
+        assert_eq!(policy.grace_over(), [Step::End(Ending::GraceExpired)]);
+        assert_eq!(policy.grace_over(), []);
+    }
+
+    #[test]
+    fn guest_that_powers_off_within_the_grace_has_done_it_itself() {
+        let mut policy = policy(WatchdogAction::Shutdown);
+        let (now, _) = bitten(&mut policy);
+        assert_eq!(
+            policy.request(now, Request::PowerOff),
+            [Step::End(Ending::GuestPowerOff)]
+        );
+    }
+
+    #[test]
+    fn pause_and_resume_are_idempotent() {
+        let mut policy = policy(WatchdogAction::None);
+        assert_eq!(policy.command(Command::Resume), []);
+        let paused = [
+            Step::Freeze,
+            Step::Tell(News::Paused { by_watchdog: false }),
+        ];
+        assert_eq!(policy.command(Command::Pause), paused);
+        assert_eq!(policy.command(Command::Pause), []);
+        assert_eq!(
+            policy.command(Command::Resume),
+            [Step::Thaw, Step::Tell(News::Resumed)]
+        );
+        assert_eq!(policy.command(Command::Resume), []);
+    }
+
+    #[test]
+    fn pretimeout_actions() {
+        for (pretimeout, nmi) in [
+            (PretimeoutAction::Event, false),
+            (PretimeoutAction::InjectNmi, true),
+        ] {
+            let policy = Policy::new(WatchdogConfig {
+                pretimeout,
+                ..WatchdogConfig::default()
+            });
+            let mut expected = vec![Step::Tell(News::Pretimeout {
+                lateness_ns: 3,
+                nmi,
+            })];
+            expected.extend(nmi.then_some(Step::InjectNmi));
+            assert_eq!(policy.pretimeout(3), expected);
+        }
+        assert_eq!(Policy::new(WatchdogConfig::default()).pretimeout(3), []);
+    }
+
+    #[test]
+    fn arming_is_told_once_a_second() {
+        let mut policy = policy(WatchdogAction::None);
+        let mut told = 0;
+        for millis in 0..2_500 {
+            let now = VmInstant::from_nanos(millis * 1_000_000);
+            told += policy.request(now, Request::Watchdog(Event::Armed)).len();
+            told += policy
+                .request(now, Request::Watchdog(Event::Disarmed))
+                .len();
+        }
+        assert_eq!(told, 3);
+    }
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What a VM process and its supervisor say to each other: JSON, a line a message.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{MachineConfig, WatchdogAction};
+use crate::mailbox::ResetCause;
+
+/// Supervisor to VM process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Command {
+    /// The first message: build this machine and run it.
+    Start(Box<MachineConfig>),
+    /// Stop the vCPUs and VM time.
+    Pause,
+    /// Let them go on.
+    Resume,
+    /// Press the ACPI power button.
+    PressPowerButton,
+    /// Platform reset.
+    Reset,
+    /// NMI to every vCPU.
+    InjectNmi,
+    /// End the machine at once.
+    Stop,
+}
+
+/// How a machine ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Ending {
+    /// The guest powered itself off.
+    GuestPowerOff,
+    /// The watchdog bit, with action poweroff.
+    WatchdogPowerOff,
+    /// The watchdog bit, with action shutdown, and the guest did not power off within its grace.
+    GraceExpired,
+    /// The host asked.
+    Stopped,
+}
+
+/// A bite, or the end of stage 1, as it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatchdogReport {
+    /// What is done about it.
+    pub action: WatchdogAction,
+    /// Programmed: both stages, in ns.
+    pub timeout_ns: u64,
+    /// From the last ping, or from arming, to this report, in ns of VM time.
+    pub since_ping_ns: u64,
+    /// From the exact deadline to this report, in ns of VM time.
+    pub lateness_ns: u64,
+    /// Bites that this report stands for.
+    pub bites: u64,
+}
+
+/// What a VM process has to tell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum News {
+    /// The vCPUs run.
+    Started,
+    /// The guest armed its watchdog.
+    WatchdogArmed,
+    /// The guest disarmed its watchdog.
+    WatchdogDisarmed,
+    /// Stage 1 ran out.
+    Pretimeout {
+        /// From the exact deadline to this report, in ns of VM time.
+        lateness_ns: u64,
+        /// Whether the guest was given an NMI.
+        nmi: bool,
+    },
+    /// The watchdog bit.
+    Watchdog(WatchdogReport),
+    /// The guest was asked to shut down and has this long, in ns.
+    ShutdownAsked {
+        /// The grace in ns.
+        grace_ns: u64,
+    },
+    /// The machine was reset and boots again.
+    Reset {
+        /// How it came about.
+        cause: ResetCause,
+        /// Resets since the machine was created.
+        count: u64,
+    },
+    /// vCPUs and VM time stand still.
+    Paused {
+        /// The watchdog did it.
+        by_watchdog: bool,
+    },
+    /// They go on.
+    Resumed,
+    /// An NMI was given to every vCPU.
+    NmiInjected,
+    /// The machine has ended; the last message of a machine that ran.
+    Ended(Ending),
+    /// The machine could not be built or could not go on; the last message.
+    Failed {
+        /// What failed, with what value, and what to do.
+        message: String,
+    },
+}
+
+/// VM process to supervisor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// Nanoseconds since the Unix epoch.
+    pub realtime_ns: u64,
+    /// VM time in ns.
+    pub uptime_ns: u64,
+    /// What happened.
+    pub news: News,
+}
