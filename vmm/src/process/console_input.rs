@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The console's input: standard input, as a terminal without line editing if it is one.
+
+use std::io::{self, IsTerminal};
+use std::os::fd::{AsRawFd, RawFd};
+
+use rustix::termios::{
+    InputModes, LocalModes, OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr,
+};
+
+use crate::console::Console;
+
+/// As many bytes as the 16550's FIFO takes.
+const FIFO: usize = 64;
+
+/// Standard input, put back as it was when this goes.
+#[derive(Debug)]
+pub(super) struct ConsoleInput {
+    stdin: io::Stdin,
+    before: Option<Termios>,
+}
+
+impl ConsoleInput {
+    pub(super) fn standard_input() -> Self {
+        let stdin = io::stdin();
+        let before = without_line_editing(&stdin);
+        Self { stdin, before }
+    }
+
+    /// Passes on what the guest has room for; false once there is no more input.
+    pub(super) fn pass_on(&self, console: &Console) -> bool {
+        let room = console.input_capacity().min(FIFO);
+        let mut bytes = [0; FIFO];
+        let Some(chunk) = bytes.get_mut(..room) else {
+            return true;
+        };
+        if chunk.is_empty() {
+            return true;
+        }
+        match rustix::io::read(&self.stdin, chunk) {
+            Ok(0) => false,
+            Ok(count) => {
+                console.input(bytes.get(..count).unwrap_or_default());
+                true
+            }
+            Err(error) => matches!(error, rustix::io::Errno::INTR | rustix::io::Errno::AGAIN),
+        }
+    }
+}
+
+impl AsRawFd for ConsoleInput {
+    fn as_raw_fd(&self) -> RawFd {
+        self.stdin.as_raw_fd()
+    }
+}
+
+impl Drop for ConsoleInput {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before
+            && let Err(error) = tcsetattr(&self.stdin, OptionalActions::Now, before)
+        {
+            log::warn!("the terminal could not be restored: {error}; `stty sane` does it");
+        }
+    }
+}
+
+/// Every key goes to the guest at once, but Ctrl-C and Ctrl-\ still end Kennel.
+fn without_line_editing(stdin: &io::Stdin) -> Option<Termios> {
+    // A background job that changes its terminal is stopped by it.
+    let foreground = || tcgetpgrp(stdin).ok() == Some(rustix::process::getpgrp());
+    if !stdin.is_terminal() || !foreground() {
+        return None;
+    }
+    let before = tcgetattr(stdin).ok()?;
+    let mut raw = before.clone();
+    raw.local_modes -= LocalModes::ICANON | LocalModes::ECHO | LocalModes::IEXTEN;
+    raw.input_modes -= InputModes::ICRNL | InputModes::IXON;
+    tcsetattr(stdin, OptionalActions::Now, &raw).ok()?;
+    Some(before)
+}

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A VM as a process: one machine, one event loop, one supervisor at the other end of a socket.
+//!
+//! The supervisor starts this process with the guest's console as standard input and output. When
+//! the supervisor is gone, however it went, the socket tells and the machine ends.
+
+mod console_input;
+mod control;
+mod event_loop;
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+
+use event_manager::{EventManager, SubscriberOps};
+use vmm_sys_util::signal::block_signal;
+
+use crate::clock::realtime_ns;
+use crate::config::MachineConfig;
+use crate::machine::{Machine, Outcome};
+use crate::protocol::{Command, News, Notice};
+use console_input::ConsoleInput;
+use control::{Reader, Teller};
+use event_loop::EventLoop;
+
+/// Runs the machine that the supervisor at the other end of `control` describes, until it ends.
+#[must_use]
+pub fn run(control: UnixStream) -> ExitCode {
+    // Ctrl-C reaches the whole terminal; the supervisor alone decides what it means.
+    if let Err(error) = block_signal(libc::SIGINT) {
+        log::warn!("Ctrl-C will end the machine at once: {error}");
+    }
+    let (mut reader, teller) = match control::split(control) {
+        Ok(ends) => ends,
+        Err(error) => {
+            log::error!("the supervisor's socket cannot be used: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let start = match reader.wait_for_start() {
+        Ok(start) => start,
+        Err(error) => {
+            log::error!("the supervisor sent no machine to start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match run_machine(start, reader, teller.clone()) {
+        Ok(Outcome::Failed(message)) | Err(message) => {
+            teller.tell(&notice(0, News::Failed { message }));
+            ExitCode::FAILURE
+        }
+        Ok(Outcome::Running | Outcome::Ended(_)) => ExitCode::SUCCESS,
+    }
+}
+
+fn run_machine(
+    (config, commands): (MachineConfig, Vec<Command>),
+    reader: Reader,
+    teller: Teller,
+) -> Result<Outcome, String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let mut machine = Machine::new(config, Box::new(io::stdout())).map_err(|error| text(&error))?;
+    let mut tell = |news| teller.tell(&notice(0, news));
+    machine.power_on(&mut tell).map_err(|error| text(&error))?;
+
+    let mut manager = EventManager::new().map_err(|error| format!("no event loop: {error}"))?;
+    let input = ConsoleInput::standard_input();
+    let mut events = EventLoop::new(machine, reader, teller, input);
+    events.obey(commands);
+    let id = manager.add_subscriber(events);
+    loop {
+        let events = manager.subscriber_mut(id).map_err(|error| text(&error))?;
+        if let Some(outcome) = events.take_outcome() {
+            return Ok(outcome);
+        }
+        manager
+            .run()
+            .map_err(|error| format!("the event loop failed: {error}"))?;
+    }
+}
+
+fn notice(uptime_ns: u64, news: News) -> Notice {
+    Notice {
+        realtime_ns: realtime_ns(),
+        uptime_ns,
+        news,
+    }
+}
