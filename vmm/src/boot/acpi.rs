@@ -2,7 +2,7 @@
 //! ACPI tables: what the guest is told about vCPUs, interrupts, power and reset.
 //!
 //! *Described:* RSDP (revision 2), XSDT, FADT with fixed hardware (PM1a event and control blocks,
-//! SCI, fixed power button, reset register), FACS, MADT, and a DSDT from [`dsdt`](super::dsdt).
+//! SCI, fixed power button, reset register), FACS, MADT, and a DSDT (its own module).
 //!
 //! *Not described:* PM timer, general-purpose events, HPET, RTC, VGA, processor power states,
 //! sleep states other than S5.

@@ -64,7 +64,7 @@ pub struct EntryPoint {
 }
 
 /// Puts the guest into `memory`, which must be made from [`layout::ram_ranges`], for a machine with
-/// `vcpus` vCPUs.
+/// `vcpus` vCPUs. Memory must be all zeros: fresh, or wiped after an earlier guest.
 ///
 /// # Errors
 /// [`BootError`]; guest memory may then be partly written.
