@@ -121,6 +121,12 @@ impl ClockRate {
         u64::try_from(clocks).unwrap_or(u64::MAX)
     }
 
+    /// Nanoseconds a clock, as numerator and denominator in lowest terms.
+    #[must_use]
+    pub const fn as_ratio(self) -> (u32, u32) {
+        (self.numerator, self.denominator.get())
+    }
+
     /// Parts of a nanosecond that [`Expiry::ahead`] counts in.
     pub(crate) const fn parts_per_nano(self) -> u32 {
         self.denominator.get()

@@ -75,6 +75,8 @@ mod effects;
 mod registers;
 mod reports;
 pub mod spec;
+mod state;
+mod state_bytes;
 mod time;
 mod watchdog;
 
@@ -83,4 +85,8 @@ pub use countdown::{ClockRate, Mode, Stage};
 pub use device::{I6300Esb, ResetKind, Status};
 pub use effects::{Bite, Effects, Event, Events, EventsIter, FirstStage};
 pub use registers::UnlockPhase;
+pub use state::{
+    RestoreError, RoundState, STATE_VERSION, State, UnreportedBites, UnreportedFirstStage,
+};
+pub use state_bytes::{DecodeError, STATE_BYTES};
 pub use time::{TimerRequest, VmInstant};

@@ -196,7 +196,8 @@ impl Watchdog {
         }
         self.round = Some(Round {
             repeated: true,
-            output_active: round.output_active ^ (more & 1 == 0),
+            output_active: program.mode == Mode::FreeRunning
+                && round.output_active ^ (more & 1 == 0),
             ..Round::start(&program, expiry(more), clock)
         });
     }
@@ -284,8 +285,9 @@ impl Watchdog {
         }
         self.counters.pings = self.counters.pings.saturating_add(1);
         self.last_ping = Some(Past::at(now));
-        let output_active = self.round.is_some_and(|round| round.output_active);
         let program = self.registers.program();
+        let output_active = program.mode == Mode::FreeRunning
+            && self.round.is_some_and(|round| round.output_active);
         self.round = Some(Round {
             output_active,
             ..Round::start(&program, Expiry::exactly(now), config.clock)
