@@ -3,9 +3,15 @@
 
 use std::fmt;
 
+pub mod image;
+pub mod init;
+pub mod kernel;
+mod libraries;
 pub mod modules;
 pub mod newc;
 pub mod packages;
+
+pub use init::{overlay, with_overlay};
 
 /// What is being done right now, for whoever shows progress.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -162,6 +162,13 @@ impl Apt {
             .args(["-o", "APT::Sandbox::User=root"])
             .arg("-o")
             .arg(option("Dir::Cache", &self.cache));
+        // Some systems switch apt's index off (container images do): it makes each call ten times as fast.
+        let index = match lists {
+            Lists::System => "system",
+            Lists::Own => "own",
+        };
+        command.args(["-o", &format!("Dir::Cache::pkgcache=pkgcache-{index}.bin")]);
+        command.args(["-o", "Dir::Cache::srcpkgcache="]);
         if lists == Lists::Own {
             command
                 .arg("-o")

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Keeps built images. An image is found by the parts known before building (its key); a record under that key names
+//! the image and the parts that only showed while building.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::assemble::{Assembled, MODULES};
+use super::{BuildError, GuestImage, write_file};
+use crate::guest::init::{INIT, POWER_BUTTON};
+use crate::guest::kernel::Kernel;
+use crate::guest::packages::{Package, PackageStore};
+
+/// Changes whenever the same parts give another image.
+const RECIPE: &str = concat!("1 ", env!("CARGO_PKG_VERSION"));
+
+/// The digest of what an image is made from.
+pub(super) struct Key(Sha256);
+
+impl Key {
+    /// A key with what every image is made from.
+    pub(super) fn new() -> Self {
+        let mut key = Self(Sha256::new());
+        for part in [RECIPE, INIT, POWER_BUTTON, &format!("{MODULES:?}")] {
+            key.add(part.as_bytes());
+        }
+        key
+    }
+
+    /// Adds a part.
+    pub(super) fn add(&mut self, part: &[u8]) {
+        self.0.update((part.len() as u64).to_le_bytes());
+        self.0.update(part);
+    }
+
+    fn name(&self) -> String {
+        let digest = self.0.clone().finalize();
+        digest
+            .iter()
+            .take(16)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+}
+
+/// What is known about a built image.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    /// The image's directory beside the record.
+    directory: String,
+    kernel_version: String,
+    notes: Vec<String>,
+    /// Name and SHA-256 of the packages with the libraries.
+    libraries: Vec<(String, String)>,
+}
+
+/// The images in the cache.
+#[derive(Debug)]
+pub(super) struct ImageCache {
+    directory: PathBuf,
+}
+
+impl ImageCache {
+    pub(super) fn open(cache: &Path) -> Result<Self, BuildError> {
+        let directory = cache.join("images");
+        match fs::create_dir_all(&directory) {
+            Ok(()) => Ok(Self { directory }),
+            Err(source) => Err(BuildError::Write {
+                path: directory,
+                source,
+            }),
+        }
+    }
+
+    /// The image made from these parts, if there is one and its libraries are still the current ones.
+    pub(super) fn find(&self, key: &Key, store: &PackageStore<'_>) -> Option<GuestImage> {
+        let text = fs::read(self.record(key)).ok()?;
+        let record: Record = serde_json::from_slice(&text).ok()?;
+        if !record.libraries.is_empty() {
+            let names: Vec<&str> = record
+                .libraries
+                .iter()
+                .map(|(name, _)| name.as_str())
+                .collect();
+            let now = store.obtain(&names).ok()?;
+            let same =
+                |(package, (_, digest)): (&Package, &(String, String))| package.sha256 == *digest;
+            if !now.iter().zip(&record.libraries).all(same) {
+                return None;
+            }
+        }
+        let image = self.image(record);
+        (image.kernel.is_file() && image.initrd.is_file()).then_some(image)
+    }
+
+    /// Keeps an image. It appears complete: another process that builds the same one loses nothing.
+    pub(super) fn store(
+        &self,
+        key: &Key,
+        kernel: &Kernel<'_>,
+        assembled: &Assembled,
+        libraries: &[Package],
+    ) -> Result<GuestImage, BuildError> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| BuildError::Write { path, source }
+        };
+        let mut whole = Key::new();
+        whole.add(&kernel.vmlinuz);
+        whole.add(&assembled.initrd);
+        let record = Record {
+            directory: format!("{}-{}", kernel.release, whole.name()),
+            kernel_version: kernel.release.clone(),
+            notes: assembled.notes.clone(),
+            libraries: libraries
+                .iter()
+                .map(|package| (package.name.clone(), package.sha256.clone()))
+                .collect(),
+        };
+        let temporary = tempfile::Builder::new()
+            .prefix("build-")
+            .tempdir_in(&self.directory);
+        let temporary = temporary.map_err(failed(&self.directory))?;
+        let (fresh, place) = (
+            temporary.path().join("image"),
+            self.directory.join(&record.directory),
+        );
+        fs::create_dir(&fresh).map_err(failed(&fresh))?;
+        write_file(&fresh.join("vmlinuz"), &kernel.vmlinuz)?;
+        write_file(&fresh.join("initrd"), &assembled.initrd)?;
+        if let Err(source) = fs::rename(&fresh, &place)
+            && !place.join("initrd").is_file()
+        {
+            return Err(BuildError::Write {
+                path: place,
+                source,
+            });
+        }
+        let (text, at) = (
+            serde_json::to_vec_pretty(&record).unwrap_or_default(),
+            temporary.path().join("record"),
+        );
+        write_file(&at, &text)?;
+        let to = self.record(key);
+        fs::rename(&at, &to).map_err(failed(&to))?;
+        Ok(self.image(record))
+    }
+
+    fn record(&self, key: &Key) -> PathBuf {
+        self.directory.join(format!("{}.json", key.name()))
+    }
+
+    fn image(&self, record: Record) -> GuestImage {
+        let place = self.directory.join(&record.directory);
+        GuestImage {
+            kernel: place.join("vmlinuz"),
+            initrd: place.join("initrd"),
+            kernel_version: record.kernel_version,
+            notes: record.notes,
+        }
+    }
+}

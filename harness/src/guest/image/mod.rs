@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Guest images: a kernel and an initrd that runs a scenario.
+//!
+//! The same parts give the same bytes, and an image is built once for each set of parts; it lies in the cache under the
+//! digest of everything that went into it.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::init;
+use super::kernel::{self, Kernel, KernelError};
+use super::libraries::{self, LibraryError};
+use super::modules::ModuleError;
+use super::newc::NewcError;
+use super::packages::{Package, PackageError, PackageStore};
+use super::{Progress, Step};
+
+mod assemble;
+mod cached;
+
+use assemble::{Assembled, Program, assemble};
+use cached::{ImageCache, Key};
+
+/// The package of the static busybox, and the file in it.
+const BUSYBOX: (&str, &str) = ("busybox-static", "bin/busybox");
+/// The package of wdctl, which shows a watchdog's state in words.
+const WDCTL: (&str, &str) = ("util-linux", "bin/wdctl");
+/// Names under which a machine may have a static busybox of its own.
+const HOST_BUSYBOX: [&str; 4] = [
+    "/bin/busybox",
+    "/usr/bin/busybox",
+    "/bin/busybox.static",
+    "/usr/lib/busybox/busybox-static",
+];
+
+/// Where a guest's kernel comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The distribution's kernel package.
+    Packages,
+    /// The kernel that this machine runs, with its modules.
+    HostKernel,
+    /// A kernel and an initrd that somebody made: taken as they are, nothing is built.
+    Files {
+        /// A bzImage or an ELF vmlinux.
+        kernel: PathBuf,
+        /// An initramfs archive, compressed or not.
+        initrd: PathBuf,
+    },
+}
+
+/// A guest that can be booted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestImage {
+    /// The kernel.
+    pub kernel: PathBuf,
+    /// The initrd; a scenario goes behind it ([`init::with_overlay`]).
+    pub initrd: PathBuf,
+    /// The kernel's release, such as `6.1.0-56-amd64`; "unknown" for a kernel that does not say.
+    pub kernel_version: String,
+    /// What the user should know, such as parts that are missing; one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Why there is no guest image.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    /// A package cannot be had.
+    #[error(transparent)]
+    Package(#[from] PackageError),
+    /// The kernel cannot be used.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The kernel lacks a module, or one cannot be read.
+    #[error(transparent)]
+    Module(#[from] ModuleError),
+    /// A file does not fit into an initrd.
+    #[error(transparent)]
+    Archive(#[from] NewcError),
+    /// There is no busybox.
+    #[error("the guest needs a static busybox, but this machine has none in {looked}, and the package {} cannot be had: {source}", BUSYBOX.0)]
+    NoBusybox {
+        /// Where it was looked for.
+        looked: String,
+        /// Why there is no package.
+        source: PackageError,
+    },
+    /// The file is not an initrd.
+    #[error(
+        "{path} is not an initrd: it is neither a cpio archive nor compressed in a way that Linux knows; an initrd is usually called initrd.img or initramfs"
+    )]
+    NotAnInitrd {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The image cannot be written.
+    #[error("cannot write {path}: {source}; make room or choose another directory")]
+    Write {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Gives the guest image from `source`: from the cache directory `cache` if its parts are unchanged, else built.
+///
+/// # Errors
+/// A part is missing and cannot be fetched, is not what it should be, or the cache cannot be written.
+pub fn build(
+    source: &Source,
+    cache: &Path,
+    progress: Progress<'_>,
+) -> Result<GuestImage, BuildError> {
+    match source {
+        Source::Files { kernel, initrd } => from_files(kernel, initrd),
+        Source::Packages => from_packages(cache, progress),
+        Source::HostKernel => from_host(cache, progress),
+    }
+}
+
+impl GuestImage {
+    /// Copies the image into `directory` as `vmlinuz` and `initrd`; makes the directory if need be.
+    ///
+    /// # Errors
+    /// Something cannot be written.
+    pub fn copy_to(&self, directory: &Path) -> Result<Self, BuildError> {
+        let write = |path: &Path| {
+            let path = path.to_owned();
+            move |source| BuildError::Write { path, source }
+        };
+        fs::create_dir_all(directory).map_err(write(directory))?;
+        let (kernel, initrd) = (directory.join("vmlinuz"), directory.join("initrd"));
+        fs::copy(&self.kernel, &kernel).map_err(write(&kernel))?;
+        fs::copy(&self.initrd, &initrd).map_err(write(&initrd))?;
+        Ok(Self {
+            kernel,
+            initrd,
+            ..self.clone()
+        })
+    }
+}
+
+fn from_files(kernel: &Path, initrd: &Path) -> Result<GuestImage, BuildError> {
+    let image = kernel::read_kernel(kernel)?;
+    let archive = kernel::read_file("the initrd", initrd)?;
+    if !init::is_initrd(&archive) {
+        return Err(BuildError::NotAnInitrd {
+            path: initrd.to_owned(),
+        });
+    }
+    Ok(GuestImage {
+        kernel: kernel.to_owned(),
+        initrd: initrd.to_owned(),
+        kernel_version: kernel::release_of(&image).unwrap_or_else(|| "unknown".to_owned()),
+        notes: Vec::new(),
+    })
+}
+
+fn from_packages(cache: &Path, progress: Progress<'_>) -> Result<GuestImage, BuildError> {
+    let store = PackageStore::open(cache, progress)?;
+    let images = ImageCache::open(cache)?;
+    let kernel = store.obtain_kernel()?;
+    let busybox = store.obtain_one(BUSYBOX.0)?;
+    let wdctl = store.obtain_one(WDCTL.0);
+
+    let mut key = Key::new();
+    for package in [Some(&kernel), Some(&busybox), wdctl.as_ref().ok()]
+        .into_iter()
+        .flatten()
+    {
+        key.add(package.sha256.as_bytes());
+    }
+    if let Some(image) = images.find(&key, &store) {
+        return Ok(image);
+    }
+    let kernel = store.unpack(&kernel)?;
+    let kernel = Kernel::from_package(&kernel)?;
+    let busybox = store.unpack(&busybox)?.read(BUSYBOX.1)?;
+    let built = put_together(&kernel, &busybox, wdctl, &store, progress)?;
+    images.store(&key, &kernel, &built.0, &built.1)
+}
+
+fn from_host(cache: &Path, progress: Progress<'_>) -> Result<GuestImage, BuildError> {
+    let store = PackageStore::open(cache, progress)?;
+    let images = ImageCache::open(cache)?;
+    let kernel = Kernel::from_host(Path::new("/"), &kernel::host_release()?)?;
+    let busybox = host_busybox(&store)?;
+    let wdctl = store.obtain_one(WDCTL.0);
+    let (assembled, libraries) = put_together(&kernel, &busybox, wdctl, &store, progress)?;
+    let mut key = Key::new();
+    key.add(&kernel.vmlinuz);
+    key.add(&assembled.initrd);
+    images.store(&key, &kernel, &assembled, &libraries)
+}
+
+/// Builds the initrd; gives the packages of wdctl's libraries beside it.
+fn put_together(
+    kernel: &Kernel<'_>,
+    busybox: &[u8],
+    wdctl: Result<Package, PackageError>,
+    store: &PackageStore<'_>,
+    progress: Progress<'_>,
+) -> Result<(Assembled, Vec<Package>), BuildError> {
+    let wdctl = wdctl.map_err(LibraryError::from).and_then(|package| {
+        let elf = store.unpack(&package)?.read(WDCTL.1)?;
+        let libraries = libraries::resolve(WDCTL.1, &elf, store)?;
+        Ok((elf, libraries))
+    });
+    progress(&Step::BuildingImage);
+    let mut programs = Vec::new();
+    let mut packages = Vec::new();
+    let mut notes = Vec::new();
+    match wdctl {
+        Ok((elf, libraries)) => {
+            programs.push(Program {
+                path: WDCTL.1,
+                elf,
+                libraries: libraries.files,
+            });
+            packages = libraries.packages;
+        }
+        Err(error) => notes.push(format!("the guest has no wdctl: {error}")),
+    }
+    let mut assembled = assemble(kernel, busybox, &programs)?;
+    assembled.notes.extend(notes);
+    Ok((assembled, packages))
+}
+
+/// The machine's own static busybox, else the package's.
+fn host_busybox(store: &PackageStore<'_>) -> Result<Vec<u8>, BuildError> {
+    let own = HOST_BUSYBOX
+        .iter()
+        .filter_map(|path| fs::read(path).ok())
+        .find(|elf| libraries::is_static(elf));
+    if let Some(busybox) = own {
+        return Ok(busybox);
+    }
+    let packaged = || store.unpack(&store.obtain_one(BUSYBOX.0)?)?.read(BUSYBOX.1);
+    packaged().map_err(|source| BuildError::NoBusybox {
+        looked: HOST_BUSYBOX.join(", "),
+        source,
+    })
+}
+
+/// Writes a file and makes sure that it is on the disk before its directory is renamed.
+fn write_file(path: &Path, data: &[u8]) -> Result<(), BuildError> {
+    let write = || {
+        let mut file = fs::File::create(path)?;
+        file.write_all(data)?;
+        file.sync_all()
+    };
+    write().map_err(|source| BuildError::Write {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests;

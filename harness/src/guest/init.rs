@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The guest's first process and the scenario that it runs.
+//!
+//! A scenario is shell text. It reaches the guest as `/kennel/script`, in an archive of its own behind the image's
+//! ([`overlay`]), and runs with busybox' `sh`, its output on the console. Without one the guest gives a shell on its
+//! console. Lines that a scenario finds useful:
+//!
+//! - `cat /sys/class/watchdog/watchdog0/bootstatus`: 32 (WDIOF_CARDRESET) once after a reset by the watchdog, else 0;
+//!   `wdctl` says the same in words.
+//! - `busybox watchdog -t 2000ms -T 10000ms /dev/watchdog`: ping every 2 s, bite after 10 s.
+//! - `killall acpid`: the guest no longer obeys its power button.
+//! - `poweroff -f`, `reboot -f`: at once, without a word to other processes; without `-f` they do the same here.
+
+use super::newc::{Archive, NewcError};
+
+/// `/init` of the guest image.
+pub(super) const INIT: &str = include_str!("init.sh");
+
+/// `/etc/acpi/PWRF/00000080`: what acpid runs when the power button is pressed.
+pub(super) const POWER_BUTTON: &str = "#!/bin/busybox sh
+echo 'kennel: power button pressed, powering off' >/dev/console
+sync
+poweroff -f
+";
+
+/// How an initrd's archive starts when it is not compressed.
+const NEWC_MAGIC: &[u8] = b"070701";
+
+/// The archive that gives a guest image the scenario `script`. Put it behind the image's initrd ([`with_overlay`]).
+///
+/// # Errors
+/// The script has 4 GiB or more.
+pub fn overlay(script: &str) -> Result<Vec<u8>, NewcError> {
+    let mut archive = Archive::new();
+    archive.file("kennel/script", 0o755, script.as_bytes())?;
+    Ok(archive.finish())
+}
+
+/// The initrd with the scenario `script` behind it. Any initrd will do that Linux unpacks: it takes archives one behind
+/// the other, each on a multiple of 4 bytes.
+///
+/// # Errors
+/// The script has 4 GiB or more.
+pub fn with_overlay(mut initrd: Vec<u8>, script: &str) -> Result<Vec<u8>, NewcError> {
+    let overlay = overlay(script)?;
+    initrd.resize(initrd.len().next_multiple_of(4), 0);
+    initrd.extend(overlay);
+    Ok(initrd)
+}
+
+/// Whether the bytes can be an initrd at all: an archive, compressed in a way that Linux knows or not at all.
+#[must_use]
+pub fn is_initrd(bytes: &[u8]) -> bool {
+    let magics: [&[u8]; 9] = [
+        NEWC_MAGIC,
+        b"070702",
+        b"\x1f\x8b",
+        b"BZh",
+        b"\x5d\x00\x00",
+        b"\xfd7zXZ\x00",
+        b"\x89LZO",
+        b"\x02\x21\x4c\x18",
+        b"\x28\xb5\x2f\xfd",
+    ];
+    magics.iter().any(|magic| bytes.starts_with(magic))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scenario_goes_behind_the_image_on_a_boundary() {
+        let overlay = overlay("echo hello\n").expect("overlay");
+        assert_eq!(overlay.len() % 512, 0);
+        let both = with_overlay(vec![1; 1001], "echo hello\n").expect("overlay");
+        assert_eq!(both[..1004], [vec![1; 1001], vec![0; 3]].concat());
+        assert_eq!(both[1004..], overlay);
+        let text = String::from_utf8_lossy(&overlay);
+        assert!(text.contains("kennel/script\0") && text.contains("echo hello\n"));
+    }
+
+    #[test]
+    fn an_initrd_is_told_from_something_else() {
+        assert!(is_initrd(&overlay("").expect("overlay")));
+        assert!(is_initrd(b"\x1f\x8b\x08"));
+        assert!(!is_initrd(b"") && !is_initrd(b"\x7fELF"));
+    }
+
+    #[test]
+    fn the_init_is_a_program() {
+        for script in [INIT, POWER_BUTTON] {
+            assert!(script.starts_with("#!/bin/busybox sh\n") && script.ends_with('\n'));
+        }
+    }
+}
