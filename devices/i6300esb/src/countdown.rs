@@ -72,7 +72,9 @@ impl ClockRate {
         if self.denominator == NonZeroU32::MIN {
             return Expiry::exactly(start.at.saturating_add(scaled));
         }
-        let parts = scaled.saturating_sub(u64::from(start.ahead));
+        let Some(parts) = scaled.checked_sub(u64::from(start.ahead)) else {
+            return self.expiry_far_after(start, clocks);
+        };
         let denominator = u64::from(self.denominator.get());
         let (whole, rest) = (
             parts / self.denominator_u64(),
@@ -93,7 +95,13 @@ impl ClockRate {
     fn expiry_far_after(self, start: Expiry, clocks: u64) -> Expiry {
         let denominator = u128::from(self.denominator.get());
         let scaled = u128::from(clocks).saturating_mul(u128::from(self.numerator));
-        let parts = scaled.saturating_sub(u128::from(start.ahead));
+        let Some(parts) = scaled.checked_sub(u128::from(start.ahead)) else {
+            let ahead = u128::from(start.ahead).saturating_sub(scaled);
+            return Expiry {
+                at: start.at,
+                ahead: u32::try_from(ahead).unwrap_or(0),
+            };
+        };
         let whole = parts.div_ceil(denominator);
         let ahead = whole.saturating_mul(denominator).saturating_sub(parts);
         Expiry {
@@ -325,6 +333,15 @@ mod tests {
             );
         }
         assert_eq!(rate.nanos(u64::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn no_clocks_lose_no_fraction() {
+        let start = Expiry {
+            at: VmInstant::from_nanos(7),
+            ahead: 5,
+        };
+        assert_eq!(ClockRate::MHZ_33.expiry_after(start, 0), start);
     }
 
     #[test]

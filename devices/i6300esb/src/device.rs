@@ -159,18 +159,21 @@ impl I6300Esb {
     /// a loop of its own can wait for this instead of keeping a timer.
     #[must_use]
     pub fn deadline(&self) -> Option<VmInstant> {
+        let spaced = |at: VmInstant| match self.last_wake {
+            Some(last) => at.max(last.saturating_add(WAKE_INTERVAL_NS)),
+            None => at,
+        };
         let expiry = self
             .watchdog
             .round
             .as_ref()
-            .map(|round| match self.last_wake {
-                Some(last) if round.repeated => {
-                    round.expiry.at.max(last.saturating_add(WAKE_INTERVAL_NS))
-                }
-                _ => round.expiry.at,
+            .map(|round| match round.repeated {
+                true => spaced(round.expiry.at),
+                false => round.expiry.at,
             });
-        let held_back =
-            |pending: bool, reports: &Reports| reports.next_allowed().filter(|_| pending);
+        let held_back = |pending: bool, reports: &Reports| {
+            reports.next_allowed().filter(|_| pending).map(spaced)
+        };
         [
             expiry,
             held_back(
@@ -187,25 +190,20 @@ impl I6300Esb {
     /// Resets the device. A bite that was due before the reset is still reported; one that was reported before and only
     /// repeats is dropped, as acting on it would hit the next boot.
     pub fn reset(&mut self, now: VmInstant, kind: ResetKind) -> Effects {
-        let effects = self.access(now, |_, _| {});
         let was_armed = self.watchdog.registers.enabled();
+        self.watchdog.advance(&self.config, now);
+        let mut events = Events::NONE;
+        self.report(now, &mut events);
+        if was_armed {
+            events.set_disarmed();
+        }
         match kind {
             ResetKind::Platform => self.watchdog.reset(),
             ResetKind::PowerOn => self.watchdog = Watchdog::power_on(),
         }
         self.first_stage_reports = Reports::default();
         self.bite_reports = Reports::default();
-        let mut events = effects.events;
-        if was_armed {
-            events.set_disarmed();
-        }
-        let mut after = self.settle(now, events);
-        // The level last told before this call is what the embedder holds.
-        after.interrupt = after.interrupt.or(effects.interrupt);
-        if after.timer == TimerRequest::Keep {
-            after.timer = effects.timer;
-        }
-        after
+        self.settle(now, events)
     }
 
     /// The watchdog in plain values, as a timely timer would have left it at `now`.
@@ -282,6 +280,18 @@ impl I6300Esb {
 
     /// Compares the device with what the embedder was last told.
     pub(crate) fn settle(&mut self, now: VmInstant, mut events: Events) -> Effects {
+        self.report(now, &mut events);
+        let level = self.watchdog.registers.interrupt_level();
+        let interrupt = (level != self.interrupt).then_some(level);
+        self.interrupt = level;
+        Effects {
+            interrupt,
+            timer: self.move_timer(),
+            events,
+        }
+    }
+
+    fn report(&mut self, now: VmInstant, events: &mut Events) {
         if let Some(pending) = &self.watchdog.first_stage
             && self.first_stage_reports.admit(now, pending.fresh)
         {
@@ -293,14 +303,6 @@ impl I6300Esb {
         {
             events.set_bite(pending.what);
             self.watchdog.bites = None;
-        }
-        let level = self.watchdog.registers.interrupt_level();
-        let interrupt = (level != self.interrupt).then_some(level);
-        self.interrupt = level;
-        Effects {
-            interrupt,
-            timer: self.move_timer(),
-            events,
         }
     }
 

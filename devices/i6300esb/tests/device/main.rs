@@ -3,6 +3,9 @@
 
 mod conformance;
 mod machine;
+mod table_c;
+mod time;
+mod transcripts;
+
 #[path = "../../examples/replay/trace.rs"]
 mod trace;
-mod transcripts;
