@@ -3,3 +3,6 @@
 #![forbid(unsafe_code)]
 
 pub mod guest;
+pub mod host;
+pub mod cli;
+pub mod supervisor;
