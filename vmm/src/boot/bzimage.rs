@@ -12,6 +12,8 @@ use crate::layout;
 /// Where the magic "HdrS" is.
 const MAGIC_OFFSET: usize = 0x202;
 const MAGIC: &[u8] = b"HdrS";
+/// Behind the last field that is checked.
+const HEADER_END: u64 = 0x264;
 /// First protocol whose header says whether there is a 64-bit entry point.
 const PROTOCOL_2_12: u16 = 0x020c;
 /// The 64-bit entry point is this far behind the start of the protected-mode code.
@@ -77,7 +79,7 @@ pub(super) fn load(
     kernel: &mut KernelFile<'_>,
     low_ram: u64,
 ) -> Result<LoadedKernel, BootError> {
-    let header = Header::parse(&kernel.head).ok_or_else(|| kernel.truncated(0x1000))?;
+    let header = Header::parse(&kernel.head).ok_or_else(|| kernel.truncated(HEADER_END))?;
     check_64_bit(kernel, &header)?;
     let file_bytes = header.setup_bytes + header.payload_bytes;
     // The length is rounded up to paragraphs.

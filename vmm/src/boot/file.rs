@@ -84,8 +84,8 @@ pub(super) fn fault(role: FileRole, path: &Path, error: &io::Error) -> BootError
 /// The system's words without "(os error N)".
 fn reason(error: &io::Error) -> String {
     let text = error.to_string();
-    match text.rfind(" (os error ") {
-        Some(end) => text.chars().take(text[..end].chars().count()).collect(),
+    match text.split_once(" (os error ") {
+        Some((words, _)) => words.to_owned(),
         None => text,
     }
 }
