@@ -7,7 +7,8 @@
 //!
 //! - `cat /sys/class/watchdog/watchdog0/bootstatus`: 32 (WDIOF_CARDRESET) once after a reset by the watchdog, else 0;
 //!   `wdctl` says the same in words.
-//! - `busybox watchdog -t 2000ms -T 10000ms /dev/watchdog`: ping every 2 s, bite after 10 s.
+//! - `busybox watchdog -t 2000ms -T 10000ms /dev/watchdog`: ping every 2 s, bite after 10 s. `killall` does not find a
+//!   process started this way (its name is busybox): start it as `watchdog`, or with `-F … &` and use `$!`.
 //! - `killall acpid`: the guest no longer obeys its power button.
 //! - `poweroff -f`, `reboot -f`: at once, without a word to other processes; without `-f` they do the same here.
 

@@ -267,4 +267,6 @@ fn depends(path: &str, elf: &[u8]) -> Result<Vec<String>, ModuleError> {
 }
 
 #[cfg(test)]
+pub(crate) mod synthetic;
+#[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 //! the image and the parts that only showed while building.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -93,7 +94,7 @@ impl ImageCache {
             }
         }
         let image = self.image(record);
-        (image.kernel.is_file() && image.initrd.is_file()).then_some(image)
+        image.kernel.parent().is_some_and(complete).then_some(image)
     }
 
     /// Keeps an image. It appears complete: another process that builds the same one loses nothing.
@@ -131,14 +132,7 @@ impl ImageCache {
         fs::create_dir(&fresh).map_err(failed(&fresh))?;
         write_file(&fresh.join("vmlinuz"), &kernel.vmlinuz)?;
         write_file(&fresh.join("initrd"), &assembled.initrd)?;
-        if let Err(source) = fs::rename(&fresh, &place)
-            && !place.join("initrd").is_file()
-        {
-            return Err(BuildError::Write {
-                path: place,
-                source,
-            });
-        }
+        move_in(&fresh, &place).map_err(failed(&place))?;
         let (text, at) = (
             serde_json::to_vec_pretty(&record).unwrap_or_default(),
             temporary.path().join("record"),
@@ -162,4 +156,27 @@ impl ImageCache {
             notes: record.notes,
         }
     }
+}
+
+/// Whether the directory holds a whole image.
+fn complete(directory: &Path) -> bool {
+    ["vmlinuz", "initrd"]
+        .iter()
+        .all(|file| directory.join(file).is_file())
+}
+
+/// Renames the directory `fresh` to `place`, unless the same image is there already (perhaps from another process).
+fn move_in(fresh: &Path, place: &Path) -> io::Result<()> {
+    let Err(error) = fs::rename(fresh, place) else {
+        return Ok(());
+    };
+    if complete(place) {
+        return Ok(());
+    }
+    if !place.is_dir() {
+        return Err(error);
+    }
+    // What is left of a damaged image is in the way.
+    fs::remove_dir_all(place)?;
+    fs::rename(fresh, place)
 }
