@@ -7,6 +7,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use super::PackageError;
+use super::answers::Memory;
+
+/// Where the machine keeps its package lists.
+const SYSTEM_LISTS: &str = "/var/lib/apt/lists";
+/// What decides which of the versions in the lists apt takes.
+const CONFIGURATION: [&str; 6] = [
+    "/etc/apt/sources.list",
+    "/etc/apt/sources.list.d",
+    "/etc/apt/preferences",
+    "/etc/apt/preferences.d",
+    "/etc/apt/apt.conf",
+    "/etc/apt/apt.conf.d",
+];
 
 /// Which package lists apt is to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +46,8 @@ pub(super) struct Listed {
 pub(super) struct Apt {
     cache: PathBuf,
     lists: PathBuf,
+    system_answers: Memory,
+    own_answers: Memory,
 }
 
 impl Apt {
@@ -42,7 +57,20 @@ impl Apt {
             fs::create_dir_all(&needed)
                 .map_err(PackageError::cache("make the directory", &needed))?;
         }
-        Ok(Self { cache, lists })
+        let watching = |lists: &Path| {
+            let mut watched: Vec<PathBuf> = CONFIGURATION.iter().map(PathBuf::from).collect();
+            watched.push(lists.to_owned());
+            watched
+        };
+        Ok(Self {
+            system_answers: Memory::new(
+                directory.join("answers-system.json"),
+                watching(Path::new(SYSTEM_LISTS)),
+            ),
+            own_answers: Memory::new(directory.join("answers-own.json"), watching(&lists)),
+            cache,
+            lists,
+        })
     }
 
     /// Whether our own lists were ever fetched.
@@ -53,36 +81,26 @@ impl Apt {
 
     /// Fetches our own lists anew, from the machine's sources.
     pub(super) fn refresh_own_lists(&self) -> Result<(), PackageError> {
-        run(
-            self.command("apt-get", Lists::Own).args(["-q", "update"]),
-            "apt-get update",
-        )
-        .map(drop)
+        self.own_answers.forget();
+        let mut command = self.command("apt-get", Lists::Own);
+        run(command.args(["-q", "update"]), "apt-get", "apt-get update").map(drop)
     }
 
     /// The Depends field of the package's current version; empty if it has none.
     pub(super) fn depends(&self, name: &str, lists: Lists) -> Result<String, PackageError> {
-        let what = format!("apt-cache show {name}");
-        let output = run(
-            self.command("apt-cache", lists)
-                .args(["show", "--no-all-versions", name]),
-            &what,
-        )?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let text = self.ask("apt-cache", &["show", "--no-all-versions", name], lists)?;
         let depends = text.lines().find_map(|line| line.strip_prefix("Depends: "));
         Ok(depends.unwrap_or_default().to_owned())
     }
 
     /// Where the packages' current versions are, in the order asked for.
     pub(super) fn locate(&self, names: &[&str], lists: Lists) -> Result<Vec<Listed>, PackageError> {
-        let what = format!("apt-get download {}", names.join(" "));
-        let output = run(
-            self.command("apt-get", lists)
-                .args(["-q", "--print-uris", "download"])
-                .args(names),
-            &what,
+        let what = format!("apt-get --print-uris download {}", names.join(" "));
+        let text = self.ask(
+            "apt-get",
+            &[&["-q", "--print-uris", "download"], names].concat(),
+            lists,
         )?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let listed: Vec<Listed> = text
             .lines()
             .filter(|line| line.starts_with('\''))
@@ -154,6 +172,27 @@ impl Apt {
         })
     }
 
+    /// What the program answers; from memory, if its lists are unchanged.
+    fn ask(
+        &self,
+        program: &'static str,
+        args: &[&str],
+        lists: Lists,
+    ) -> Result<String, PackageError> {
+        let memory = match lists {
+            Lists::System => &self.system_answers,
+            Lists::Own => &self.own_answers,
+        };
+        let question = format!("{program} {}", args.join(" "));
+        if let Some(answer) = memory.recall(&question) {
+            return Ok(answer);
+        }
+        let output = run(self.command(program, lists).args(args), program, &question)?;
+        let answer = String::from_utf8_lossy(&output.stdout).into_owned();
+        memory.learn(&question, &answer);
+        Ok(answer)
+    }
+
     fn command(&self, program: &str, lists: Lists) -> Command {
         let mut command = Command::new(program);
         command.env("LC_ALL", "C").stdin(Stdio::null());
@@ -162,13 +201,6 @@ impl Apt {
             .args(["-o", "APT::Sandbox::User=root"])
             .arg("-o")
             .arg(option("Dir::Cache", &self.cache));
-        // Some systems switch apt's index off (container images do): it makes each call ten times as fast.
-        let index = match lists {
-            Lists::System => "system",
-            Lists::Own => "own",
-        };
-        command.args(["-o", &format!("Dir::Cache::pkgcache=pkgcache-{index}.bin")]);
-        command.args(["-o", "Dir::Cache::srcpkgcache="]);
         if lists == Lists::Own {
             command
                 .arg("-o")
@@ -185,12 +217,7 @@ fn option(name: &str, path: &Path) -> std::ffi::OsString {
     option
 }
 
-fn run(command: &mut Command, what: &str) -> Result<Output, PackageError> {
-    let program = if what.starts_with("apt-cache") {
-        "apt-cache"
-    } else {
-        "apt-get"
-    };
+fn run(command: &mut Command, program: &'static str, what: &str) -> Result<Output, PackageError> {
     let output = command
         .output()
         .map_err(|source| PackageError::NoApt { program, source })?;

@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use super::{Progress, Step};
 
+mod answers;
 mod apt;
 mod deb;
 
@@ -111,6 +112,13 @@ pub enum PackageError {
 }
 
 impl PackageError {
+    fn nothing_said(name: &str) -> Self {
+        Self::Answer {
+            command: format!("apt-get --print-uris download {name}"),
+            answer: String::new(),
+        }
+    }
+
     fn cache(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Cache {
@@ -175,11 +183,17 @@ impl<'a> PackageStore<'a> {
     /// # Errors
     /// As [`PackageStore::obtain`].
     pub fn obtain_kernel(&self) -> Result<Package, PackageError> {
-        let depends = self.with_lists(|lists| self.apt.depends(KERNEL_META, lists))?;
-        let kernel = kernel_in(&depends).ok_or(PackageError::NoKernel {
-            depends: depends.clone(),
+        let mut packages = self.with_lists(|lists| {
+            // Name and file from the same lists: older lists may name a kernel that newer ones have no more.
+            let depends = self.apt.depends(KERNEL_META, lists)?;
+            match kernel_in(&depends) {
+                Some(kernel) => self.obtain_from(lists, &[kernel]),
+                None => Err(PackageError::NoKernel { depends }),
+            }
         })?;
-        self.obtain_one(kernel)
+        packages
+            .pop()
+            .ok_or_else(|| PackageError::nothing_said(KERNEL_META))
     }
 
     /// [`PackageStore::obtain`] for one package.
@@ -189,10 +203,9 @@ impl<'a> PackageStore<'a> {
     pub fn obtain_one(&self, name: &str) -> Result<Package, PackageError> {
         let mut packages = self.obtain(&[name])?;
         // `obtain` gives as many as it was asked for.
-        packages.pop().ok_or_else(|| PackageError::Answer {
-            command: format!("apt-get download {name}"),
-            answer: String::new(),
-        })
+        packages
+            .pop()
+            .ok_or_else(|| PackageError::nothing_said(name))
     }
 
     /// The packages called `names` in their current version, downloaded unless they lie in the cache already.
@@ -200,18 +213,19 @@ impl<'a> PackageStore<'a> {
     /// # Errors
     /// There is no apt, it does not know a package, the download fails, or the cache cannot be written.
     pub fn obtain(&self, names: &[&str]) -> Result<Vec<Package>, PackageError> {
-        self.with_lists(|lists| {
-            let listed = self.apt.locate(names, lists)?;
-            let missing: Vec<&Listed> =
-                listed.iter().filter(|package| !self.has(package)).collect();
-            if !missing.is_empty() {
-                self.download(&missing, lists)?;
-            }
-            Ok(listed
-                .into_iter()
-                .map(|package| self.package(package))
-                .collect())
-        })
+        self.with_lists(|lists| self.obtain_from(lists, names))
+    }
+
+    fn obtain_from(&self, lists: Lists, names: &[&str]) -> Result<Vec<Package>, PackageError> {
+        let listed = self.apt.locate(names, lists)?;
+        let missing: Vec<&Listed> = listed.iter().filter(|package| !self.has(package)).collect();
+        if !missing.is_empty() {
+            self.download(&missing, lists)?;
+        }
+        Ok(listed
+            .into_iter()
+            .map(|package| self.package(package))
+            .collect())
     }
 
     /// Reads the package's files.
