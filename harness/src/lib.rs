@@ -5,4 +5,5 @@
 pub mod guest;
 pub mod host;
 pub mod cli;
+pub mod spec;
 pub mod supervisor;

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What a document says, typed.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kennel_vmm::config::{AfterBite, PretimeoutAction, WatchdogAction, WatchdogConfig};
+
+use super::problem::{Note, Place};
+
+/// A document that was accepted.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Document {
+    /// Its file, as the caller named it.
+    pub file: String,
+    /// Its kind.
+    pub kind: Kind,
+    /// The instance that it describes.
+    pub vmi: Vmi,
+    /// What is worth knowing about it.
+    pub notes: Vec<Note>,
+    pub(super) places: Places,
+}
+
+/// Where the values stand that are checked against the host.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Places {
+    pub(super) memory: Place,
+    pub(super) vcpus: Place,
+    pub(super) image: Place,
+    pub(super) kernel: Place,
+    pub(super) initrd: Place,
+}
+
+/// What a document describes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// One instance.
+    VirtualMachineInstance,
+    /// A machine that has instances, one at a time.
+    VirtualMachine {
+        /// When it has one; `running: true` is Always, `running: false` is Halted.
+        run_strategy: RunStrategy,
+    },
+}
+
+impl Kind {
+    /// KubeVirt's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::VirtualMachineInstance => "VirtualMachineInstance",
+            Self::VirtualMachine { .. } => "VirtualMachine",
+        }
+    }
+}
+
+/// When a VirtualMachine has an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RunStrategy {
+    /// At all times.
+    Always,
+    /// Until one succeeds.
+    RerunOnFailure,
+    /// When somebody starts it.
+    Manual,
+    /// Never.
+    Halted,
+    /// Once.
+    Once,
+}
+
+impl RunStrategy {
+    /// Every strategy, in the order that messages list them.
+    pub const ALL: [Self; 5] = [
+        Self::Always,
+        Self::RerunOnFailure,
+        Self::Manual,
+        Self::Halted,
+        Self::Once,
+    ];
+
+    /// KubeVirt's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::RerunOnFailure => "RerunOnFailure",
+            Self::Manual => "Manual",
+            Self::Halted => "Halted",
+            Self::Once => "Once",
+        }
+    }
+}
+
+/// An instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Vmi {
+    /// `metadata.name`; for a VirtualMachine, that machine's.
+    pub name: String,
+    /// `metadata.namespace`, or `default`.
+    pub namespace: String,
+    /// The instance's labels.
+    pub labels: BTreeMap<String, String>,
+    /// The instance's annotations, a VirtualMachine's own `kennel/…` ones included.
+    pub annotations: BTreeMap<String, String>,
+    /// Guest RAM in bytes, a multiple of 4 KiB, at least [`super::MIN_MEMORY_BYTES`].
+    pub memory_bytes: u64,
+    /// 1 to [`super::MAX_VCPUS`].
+    pub vcpus: u32,
+    /// The watchdog, if the document has one.
+    pub watchdog: Option<Watchdog>,
+    /// What boots.
+    pub kernel_boot: KernelBoot,
+    /// How long a graceful stop may take.
+    pub termination_grace: Duration,
+    /// `kennel/guest-script`: shell lines that the built guest image runs once it is up.
+    pub guest_script: Option<String>,
+    /// `kennel/pretimeout`: what the end of the watchdog's first stage does.
+    pub pretimeout: PretimeoutAction,
+    /// `kennel/shutdown-grace`: how long action shutdown waits for the guest.
+    pub shutdown_grace: Duration,
+    /// `kennel/after-bite`: what the watchdog does after a bite that left the guest running.
+    pub after_bite: AfterBite,
+}
+
+impl Vmi {
+    /// The name in events: `namespace/name`.
+    #[must_use]
+    pub fn object(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// The watchdog as the machine wants it, if the document has one.
+    #[must_use]
+    pub fn watchdog_config(&self) -> Option<WatchdogConfig> {
+        self.watchdog.as_ref().map(|watchdog| WatchdogConfig {
+            action: watchdog.action,
+            pretimeout: self.pretimeout,
+            after_bite: self.after_bite,
+            shutdown_grace: self.shutdown_grace,
+        })
+    }
+}
+
+/// `domain.devices.watchdog`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Watchdog {
+    /// Its name.
+    pub name: String,
+    /// What a bite does.
+    pub action: WatchdogAction,
+}
+
+/// `domain.firmware.kernelBoot`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KernelBoot {
+    /// Where kernel and initrd come from.
+    pub source: KernelSource,
+    /// `kernelArgs`.
+    pub args: Option<String>,
+}
+
+/// Where kernel and initrd come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KernelSource {
+    /// The built guest image, `kennel/guest`.
+    #[default]
+    Built,
+    /// A directory on this host.
+    Directory {
+        /// The directory; a relative one is relative to the working directory, as the document's file is.
+        path: PathBuf,
+        /// `kernelPath` within it.
+        kernel: PathBuf,
+        /// `initrdPath` within it.
+        initrd: Option<PathBuf>,
+    },
+}

@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A cursor over a document, with typed getters, that knows its path and reports what is wrong.
+//!
+//! [`check`] compares the document's structure with the tables of [`super::keys`] once: unknown
+//! and duplicate keys, types. The getters afterwards stay silent about types and give what fits.
+
+use super::keys::{Key, Object, Shape, Use};
+use super::nearest;
+use super::node::{Content, Entry, Node, Type};
+use super::problem::{Fault, NoteKind, Place, Position, Report, did_you_mean, printable, quoted};
+
+/// A value, the way to it, and where to report.
+#[derive(Clone, Debug)]
+pub(super) struct Cursor<'a> {
+    node: &'a Node,
+    key_at: Position,
+    path: String,
+    report: &'a Report,
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) fn root(node: &'a Node, report: &'a Report) -> Self {
+        Self {
+            node,
+            key_at: node.at,
+            path: String::new(),
+            report,
+        }
+    }
+
+    /// The value's place, for later checks.
+    pub(super) fn place(&self) -> Place {
+        Place {
+            path: self.path.clone(),
+            position: Some(self.node.at),
+        }
+    }
+
+    /// Where a key of this mapping would stand.
+    pub(super) fn place_of(&self, key: &str) -> Place {
+        let position = self.entry(key).map_or(self.key_at, |entry| entry.key_at);
+        Place {
+            path: child_path(&self.path, key),
+            position: Some(position),
+        }
+    }
+
+    fn entries(&self) -> &'a [Entry] {
+        match &self.node.content {
+            Content::Mapping(entries) => entries,
+            _ => &[],
+        }
+    }
+
+    fn entry(&self, key: &str) -> Option<&'a Entry> {
+        self.entries().iter().find(|entry| entry.key == key)
+    }
+
+    fn enter(&self, entry: &'a Entry) -> Self {
+        let path = child_path(&self.path, &entry.key);
+        Self {
+            node: &entry.value,
+            key_at: entry.key_at,
+            path,
+            report: self.report,
+        }
+    }
+
+    /// The value under `key`; none when it is absent or null.
+    pub(super) fn get(&self, key: &str) -> Option<Self> {
+        self.entry(key)
+            .filter(|entry| !entry.value.is_null())
+            .map(|entry| self.enter(entry))
+    }
+
+    /// [`Self::get`] several times.
+    pub(super) fn descend(&self, keys: &[&str]) -> Option<Self> {
+        keys.iter().try_fold(self.clone(), |at, key| at.get(key))
+    }
+
+    /// The value under `key`, whose absence is a problem unless a misspelt key stands for it.
+    pub(super) fn require(&self, key: &str, hint: &str) -> Option<Self> {
+        let found = self.get(key);
+        if found.is_none() && matches!(self.node.content, Content::Mapping(_)) {
+            self.missing(key, hint);
+        }
+        found
+    }
+
+    /// Reports that `key` is absent, unless a misspelt key stands for it.
+    pub(super) fn missing(&self, key: &str, hint: &str) {
+        let place = self.place_of(key);
+        if !self.report.is_misspelt(&place.path) {
+            self.report.problem(place, Fault::new("missing").hint(hint));
+        }
+    }
+
+    /// The entries of a map with free names.
+    pub(super) fn named(&self) -> impl Iterator<Item = (&'a str, Self)> {
+        let at = self.clone();
+        self.entries()
+            .iter()
+            .map(move |entry| (entry.key.as_str(), at.enter(entry)))
+    }
+
+    /// The items of a list.
+    pub(super) fn items(&self) -> impl Iterator<Item = Self> {
+        let items: &'a [Node] = match &self.node.content {
+            Content::List(items) => items,
+            _ => &[],
+        };
+        let at = self.clone();
+        items.iter().enumerate().map(move |(index, node)| Self {
+            node,
+            key_at: node.at,
+            path: format!("{}[{index}]", at.path),
+            report: at.report,
+        })
+    }
+
+    /// A scalar as it is written, whatever its type.
+    pub(super) fn scalar(&self) -> Option<&'a str> {
+        match &self.node.content {
+            Content::Scalar { text, .. } => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A string.
+    pub(super) fn text(&self) -> Option<&'a str> {
+        self.scalar()
+            .filter(|_| self.node.scalar_type() == Some(Type::Text))
+    }
+
+    /// A number from 0 up. Digits beyond 64 bits are the largest number.
+    pub(super) fn count(&self) -> Option<u64> {
+        let text = self
+            .scalar()
+            .filter(|_| self.node.scalar_type() == Some(Type::Integer))?;
+        let text = text.strip_prefix('+').unwrap_or(text);
+        if text.starts_with('-') {
+            None
+        } else {
+            Some(text.parse().unwrap_or(u64::MAX))
+        }
+    }
+
+    /// True or false.
+    pub(super) fn flag(&self) -> Option<bool> {
+        match self.node.scalar_type() {
+            Some(Type::Flag(flag)) => Some(flag),
+            _ => None,
+        }
+    }
+
+    /// Reports a problem with this value.
+    pub(super) fn refuse(&self, fault: Fault) {
+        self.report.problem(self.place(), fault);
+    }
+
+    /// Notes this value.
+    pub(super) fn note(&self, kind: NoteKind, message: &str) {
+        self.report.note(
+            kind,
+            message,
+            Place {
+                position: Some(self.key_at),
+                ..self.place()
+            },
+        );
+    }
+
+    /// Notes the absence of `key`.
+    pub(super) fn note_missing(&self, key: &str, kind: NoteKind, message: &str) {
+        self.report.note(kind, message, self.place_of(key));
+    }
+
+    fn kind_of_value(&self) -> String {
+        match (&self.node.content, self.node.scalar_type()) {
+            (Content::List(items), _) => format!("a list of {}", items.len()),
+            (Content::Mapping(_), _) => "a mapping".to_owned(),
+            (Content::Scalar { .. }, Some(Type::Null)) => "empty".to_owned(),
+            (Content::Scalar { text, .. }, Some(Type::Flag(_))) => format!("the boolean {text}"),
+            (Content::Scalar { text, .. }, Some(Type::Integer | Type::Fraction)) => {
+                format!("the number {}", quoted(text).trim_matches('"'))
+            }
+            (Content::Scalar { text, .. }, _) => format!("the text {}", quoted(text)),
+        }
+    }
+}
+
+/// Checks that the root is an object of this kind and everything below it fits the tables.
+pub(super) fn check(at: &Cursor<'_>, object: &'static Object) {
+    duplicates(at);
+    check_object(at, object, object, None);
+}
+
+/// Whether the node is a mapping; says so when it is not.
+pub(super) fn check_mapping(at: &Cursor<'_>, what: &str, advice: Option<&str>) -> bool {
+    if matches!(at.node.content, Content::Mapping(_)) {
+        return true;
+    }
+    let mut fault = Fault::new(format!(
+        "{what} must be a mapping of keys and values, is {}",
+        at.kind_of_value()
+    ));
+    if let Some(advice) = advice {
+        fault = fault.hint(advice);
+    }
+    at.refuse(fault);
+    false
+}
+
+fn check_object(
+    at: &Cursor<'_>,
+    object: &'static Object,
+    root: &'static Object,
+    advice: Option<&str>,
+) {
+    if !check_mapping(at, object.kind, advice) {
+        return;
+    }
+    for entry in at.entries() {
+        let child = at.enter(entry);
+        match object.keys.iter().find(|key| key.name == entry.key) {
+            Some(key) => check_key(&child, key, root),
+            None => unknown_key(at, &child, entry, object, root),
+        }
+    }
+}
+
+fn check_key(at: &Cursor<'_>, key: &'static Key, root: &'static Object) {
+    // Null is the same as absent, for Kubernetes and here.
+    if at.node.is_null() {
+        return;
+    }
+    match key.usage {
+        Use::Honoured => {}
+        Use::NotAttached => at.note(NoteKind::NotAttached, "not attached to the guest yet"),
+        Use::NotRun => at.note(NoteKind::ProbesNotRun, "probes are not run yet"),
+        Use::NoUseHere => at.note(NoteKind::NoUseHere, "of no use on this host, ignored"),
+    }
+    check_shape(at, &key.shape, root, key.advice);
+}
+
+fn check_shape(
+    at: &Cursor<'_>,
+    shape: &'static Shape,
+    root: &'static Object,
+    advice: Option<&str>,
+) {
+    let fits = match shape {
+        Shape::Opaque => true,
+        Shape::Object(object) => return check_object(at, object, root, advice),
+        Shape::List(item) => {
+            at.items().for_each(|at| check_shape(&at, item, root, None));
+            matches!(at.node.content, Content::List(_))
+        }
+        Shape::Strings => return check_strings(at),
+        Shape::Text => at.text().is_some(),
+        Shape::Flag => at.flag().is_some(),
+        Shape::Count => at.count().is_some(),
+        Shape::Quantity => at.scalar().is_some(),
+    };
+    if !fits {
+        mismatch(at, shape, advice);
+    }
+}
+
+fn check_strings(at: &Cursor<'_>) {
+    if check_mapping(at, at.path.rsplit('.').next().unwrap_or_default(), None) {
+        for (_, value) in at.named().filter(|(_, value)| value.text().is_none()) {
+            mismatch(&value, &Shape::Text, None);
+        }
+    }
+}
+
+fn mismatch(at: &Cursor<'_>, shape: &Shape, advice: Option<&str>) {
+    let mut fault = Fault::new(format!(
+        "must be {}, is {}",
+        shape.name(),
+        at.kind_of_value()
+    ));
+    let quotes = match (shape, at.scalar()) {
+        (Shape::Text, Some(text)) => Some(format!("write it in quotes: \"{}\"", printable(text))),
+        (Shape::Count | Shape::Flag, Some(text)) if unquoted_fits(shape, text) => {
+            Some(format!("write {text} without quotes"))
+        }
+        _ => None,
+    };
+    if let Some(hint) = advice.map(str::to_owned).or(quotes) {
+        fault = fault.hint(hint);
+    }
+    at.refuse(fault);
+}
+
+fn unquoted_fits(shape: &Shape, text: &str) -> bool {
+    match shape {
+        Shape::Count => text.parse::<u64>().is_ok(),
+        _ => matches!(text, "true" | "false"),
+    }
+}
+
+fn unknown_key(
+    at: &Cursor<'_>,
+    child: &Cursor<'_>,
+    entry: &Entry,
+    object: &Object,
+    root: &'static Object,
+) {
+    let mut fault = Fault::new(format!(
+        "unknown key {} in {}",
+        quoted(&entry.key),
+        object.kind
+    ));
+    if let Some(near) = nearest::among(&entry.key, object.keys.iter().map(|key| key.name)) {
+        at.report.misspelt(child_path(&at.path, near));
+        fault = fault.hint(did_you_mean(near));
+    } else if entry.key == "<<" {
+        fault = fault.hint("merge keys are not taken: write the keys out");
+    } else if let Some(home) = root.home_of(&entry.key) {
+        fault = fault.hint(format!("it belongs at {home}"));
+    } else {
+        fault = fault.allowed(
+            object
+                .keys
+                .iter()
+                .map(|key| key.name)
+                .collect::<Vec<_>>()
+                .join(", "),
+        );
+    }
+    at.report.problem(
+        Place {
+            path: child.path.clone(),
+            position: Some(entry.key_at),
+        },
+        fault,
+    );
+}
+
+/// Reports keys that stand twice in one mapping, everywhere below.
+fn duplicates(at: &Cursor<'_>) {
+    let mut seen = std::collections::HashMap::new();
+    for entry in at.entries() {
+        let child = at.enter(entry);
+        duplicates(&child);
+        if let Some(first) = seen.insert(entry.key.as_str(), entry.key_at.line) {
+            let fault = Fault::new(format!(
+                "key {} is given twice, first on line {first}",
+                quoted(&entry.key)
+            ));
+            let place = Place {
+                path: child.path,
+                position: Some(entry.key_at),
+            };
+            at.report.problem(place, fault.hint("keep one of them"));
+        }
+    }
+    at.items().for_each(|item| duplicates(&item));
+}
+
+fn child_path(path: &str, key: &str) -> String {
+    let simple = !key.is_empty()
+        && key
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+    match (path, simple) {
+        ("", _) => printable(key),
+        (_, true) => format!("{path}.{key}"),
+        (_, false) => format!("{path}[{}]", printable(key)),
+    }
+}
