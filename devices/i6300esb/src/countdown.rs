@@ -122,10 +122,13 @@ impl ClockRate {
         u64::try_from(elapsed.checked_div(period).unwrap_or(0)).unwrap_or(u64::MAX)
     }
 
-    /// Whole clocks that fit in `nanos`, rounded up.
-    pub(crate) fn clocks_in(self, nanos: u64) -> u64 {
-        let scaled = u128::from(nanos).saturating_mul(u128::from(self.denominator.get()));
-        let clocks = scaled.div_ceil(u128::from(self.numerator.max(1)));
+    /// Clocks from `now` to `expiry`, rounded up.
+    pub(crate) fn clocks_until(self, expiry: Expiry, now: VmInstant) -> u64 {
+        let nanos = u128::from(expiry.at.nanos_since(now));
+        let parts = nanos
+            .saturating_mul(u128::from(self.denominator.get()))
+            .saturating_sub(u128::from(expiry.ahead));
+        let clocks = parts.div_ceil(u128::from(self.numerator.max(1)));
         u64::try_from(clocks).unwrap_or(u64::MAX)
     }
 

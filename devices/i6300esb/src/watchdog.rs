@@ -313,7 +313,7 @@ impl Watchdog {
         let Some(round) = &self.round else {
             return 0;
         };
-        let clocks = config.clock.clocks_in(round.expiry.at.nanos_since(now));
+        let clocks = config.clock.clocks_until(round.expiry, now);
         let shift = if self.registers.fast() {
             spec::DIVIDER_SHIFT_1MHZ
         } else {

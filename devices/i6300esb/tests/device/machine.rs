@@ -2,7 +2,7 @@
 //! A machine in virtual time around the device: a clock, one timer that fires exactly, and a record of what happened.
 
 use i6300esb::{
-    Bite, Config, Effects, Event, I6300Esb, ResetKind, Status, TimerRequest, VmInstant,
+    Bite, Config, Effects, Event, I6300Esb, ResetKind, State, Status, TimerRequest, VmInstant,
 };
 
 pub(crate) const MS: u64 = 1_000_000;
@@ -79,6 +79,18 @@ impl Machine {
 
     pub(crate) fn reset(&mut self, kind: ResetKind) {
         let effects = self.device.reset(self.now, kind);
+        self.apply(effects);
+    }
+
+    /// Goes on in a new device whose clock begins elsewhere, as after a migration.
+    pub(crate) fn save_and_restore(&mut self) {
+        let state =
+            State::from_bytes(&self.device.save(self.now).to_bytes()).expect("its own bytes");
+        let (device, effects) =
+            I6300Esb::restore(*self.device.config(), &state, self.now).expect("its own state");
+        self.device = device;
+        self.timer = None;
+        self.interrupt = !effects.interrupt.expect("a restore always names the level");
         self.apply(effects);
     }
 

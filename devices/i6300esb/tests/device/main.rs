@@ -3,6 +3,7 @@
 
 mod conformance;
 mod machine;
+mod oracle;
 mod table_c;
 mod time;
 mod transcripts;
