@@ -3,7 +3,9 @@
 
 mod conformance;
 mod machine;
+mod matrices;
 mod oracle;
+mod state;
 mod table_c;
 mod time;
 mod transcripts;

@@ -333,7 +333,11 @@ impl Pair {
     }
 
     fn pass(&mut self, units: u64) -> u64 {
-        let units = if self.unit.1 == 1 { units } else { units.min(1_500) };
+        let units = if self.unit.1 == 1 {
+            units
+        } else {
+            units.min(1_500)
+        };
         for _ in 0..units * self.unit.1 {
             self.oracle.clock();
         }
