@@ -80,18 +80,13 @@ impl ImageCache {
     pub(super) fn find(&self, key: &Key, store: &PackageStore<'_>) -> Option<GuestImage> {
         let text = fs::read(self.record(key)).ok()?;
         let record: Record = serde_json::from_slice(&text).ok()?;
-        if !record.libraries.is_empty() {
-            let names: Vec<&str> = record
-                .libraries
-                .iter()
-                .map(|(name, _)| name.as_str())
-                .collect();
-            let now = store.obtain(&names).ok()?;
-            let same =
-                |(package, (_, digest)): (&Package, &(String, String))| package.sha256 == *digest;
-            if !now.iter().zip(&record.libraries).all(same) {
-                return None;
-            }
+        let unchanged = |(name, digest): &(String, String)| {
+            store
+                .obtain_one(name)
+                .is_ok_and(|package| package.sha256 == *digest)
+        };
+        if !record.libraries.iter().all(unchanged) {
+            return None;
         }
         let image = self.image(record);
         image.kernel.parent().is_some_and(complete).then_some(image)

@@ -79,11 +79,22 @@ impl Apt {
         fs::read_dir(&self.lists).is_ok_and(|entries| entries.flatten().any(named))
     }
 
-    /// Fetches our own lists anew, from the machine's sources.
+    /// Fetches our own lists anew, from the machine's sources. While another process does so, waits for it instead.
     pub(super) fn refresh_own_lists(&self) -> Result<(), PackageError> {
+        let path = self.cache.join("refresh.lock");
+        let lock = File::create(&path).map_err(PackageError::cache("write", &path))?;
+        let free = lock.try_lock().is_ok();
+        if !free {
+            lock.lock().map_err(PackageError::cache("lock", &path))?;
+        }
         self.own_answers.forget();
+        if !free && self.has_own_lists() {
+            return Ok(());
+        }
         let mut command = self.command("apt-get", Lists::Own);
-        run(command.args(["-q", "update"]), "apt-get", "apt-get update").map(drop)
+        // Without this, apt calls it a success when the network is down.
+        command.args(["-q", "-o", "APT::Update::Error-Mode=any", "update"]);
+        run(&mut command, "apt-get", "apt-get update").map(drop)
     }
 
     /// The Depends field of the package's current version; empty if it has none.

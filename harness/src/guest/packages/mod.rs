@@ -258,8 +258,14 @@ impl<'a> PackageStore<'a> {
             return Err(first);
         }
         (self.progress)(&Step::RefreshingPackageLists);
-        self.apt.refresh_own_lists()?;
-        work(Lists::Own)
+        let refreshed = self.apt.refresh_own_lists();
+        match work(Lists::Own) {
+            // One of several sources may be out of order without harm.
+            Err(PackageError::Apt { .. }) if refreshed.is_err() => {
+                Err(refreshed.err().unwrap_or(first))
+            }
+            other => other,
+        }
     }
 
     fn has(&self, package: &Listed) -> bool {
