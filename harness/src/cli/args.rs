@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The words of the command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use kennel_vmm::config::WatchdogAction;
+
+/// Runs KubeVirt documents on a minimal KVM machine and acts on their watchdog.
+#[derive(Debug, Parser)]
+#[command(name = "kennel", version, about, disable_help_subcommand = true, after_help = EXIT_STATUS)]
+pub(super) struct Cli {
+    /// Say what is done and why, on standard error.
+    #[arg(short, long, global = true)]
+    pub(super) verbose: bool,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+const EXIT_STATUS: &str = "\
+Exit status of run and demo:
+  0    the machine Succeeded; demo: everything was as promised
+  3    the machine Failed
+  1    Kennel could not do it
+  2    bad usage or a bad document
+  124  --timeout ran out
+  130  interrupted (128 and the signal's number)";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the VirtualMachineInstance or VirtualMachine in FILE, in the foreground.
+    Run(RunArgs),
+    /// Show the watchdog at work on a stock Debian guest; nothing to prepare.
+    Demo {
+        #[command(subcommand)]
+        which: Demo,
+    },
+    /// Say everything that is wrong with the document in FILE.
+    Validate(ValidateArgs),
+    /// Guest images: a kernel and an initramfs.
+    Guest {
+        #[command(subcommand)]
+        what: Guest,
+    },
+    /// The machine that guests run on.
+    Host {
+        #[command(subcommand)]
+        what: Host,
+    },
+    /// One VM, for `run`.
+    #[command(hide = true)]
+    VmProcess,
+    /// The box's side of `host run --box`.
+    #[command(hide = true)]
+    BoxAgent,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct RunArgs {
+    /// The KubeVirt document.
+    pub(super) file: PathBuf,
+    /// Write events there, one JSON object a line; - is standard output.
+    #[arg(long, value_name = "FILE|-")]
+    pub(super) events: Option<PathBuf>,
+    /// Write what the guest prints there; - is standard output. Standard error if not given.
+    #[arg(long, value_name = "FILE|-")]
+    pub(super) console: Option<PathBuf>,
+    /// End the machine after that long: seconds, or with a unit as in 90s, 5m.
+    #[arg(long, value_name = "S", value_parser = duration)]
+    pub(super) timeout: Option<Duration>,
+    #[command(flatten)]
+    pub(super) image: ImageArgs,
+    #[command(flatten)]
+    pub(super) venue: VenueArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Demo {
+    /// A watchdog whose feeder is killed, and what is done about it.
+    Watchdog(DemoArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct DemoArgs {
+    /// What the bite does.
+    #[arg(long, value_enum, default_value = "poweroff")]
+    pub(super) action: Action,
+    #[command(flatten)]
+    pub(super) image: ImageArgs,
+    #[command(flatten)]
+    pub(super) venue: VenueArgs,
+}
+
+/// [`WatchdogAction`] by its names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Action(pub(super) WatchdogAction);
+
+impl ValueEnum for Action {
+    fn value_variants<'a>() -> &'a [Self] {
+        use WatchdogAction::{InjectNmi, None, Pause, Poweroff, Reset, Shutdown};
+        const ALL: [Action; 6] = [
+            Action(Reset),
+            Action(Poweroff),
+            Action(Shutdown),
+            Action(Pause),
+            Action(InjectNmi),
+            Action(None),
+        ];
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        Some(clap::builder::PossibleValue::new(self.0.name()))
+    }
+}
+
+/// Which kernel and initrd stand for the image `kennel/guest`.
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct ImageArgs {
+    /// This kernel (bzImage or ELF vmlinux) instead of the distribution's.
+    #[arg(long, value_name = "FILE", requires = "initrd")]
+    pub(super) kernel: Option<PathBuf>,
+    /// This initrd instead of the built one.
+    #[arg(long, value_name = "FILE", requires = "kernel")]
+    pub(super) initrd: Option<PathBuf>,
+    /// The kernel that this machine runs, with its modules.
+    #[arg(long, conflicts_with = "kernel")]
+    pub(super) host_kernel: bool,
+}
+
+/// Where guests run.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(super) struct VenueArgs {
+    /// In a KVM host in a box, even if this machine could.
+    #[arg(long = "box", overrides_with = "no_box")]
+    pub(super) in_box: bool,
+    /// On this machine, even if it looks unable to.
+    #[arg(long, overrides_with = "in_box")]
+    pub(super) no_box: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ValidateArgs {
+    /// The KubeVirt document.
+    pub(super) file: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Guest {
+    /// Build the guest image, or take it from the cache, and print where it is.
+    Build {
+        /// Copy kernel and initrd there.
+        #[arg(long, value_name = "DIR")]
+        output: Option<PathBuf>,
+        #[command(flatten)]
+        image: ImageArgs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Host {
+    /// Can this machine run Linux guests, and how?
+    Check,
+    /// Run a command on a host that can run Linux guests: this machine, or a box.
+    Run {
+        #[command(flatten)]
+        venue: VenueArgs,
+        /// Memory of the box in MiB.
+        #[arg(long, value_name = "MIB")]
+        memory: Option<u32>,
+        /// The command and its arguments.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string()),
+        Err(_) => humantime::parse_duration(text).map_err(|error| error.to_string()),
+    };
+    parsed
+        .and_then(|time| if time.is_zero() { Err("it is zero".into()) } else { Ok(time) })
+        .map_err(|why| format!("{why}; write seconds, or a number with a unit as in 90s or 5m"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn words_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_are_seconds_or_have_a_unit() {
+        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("1.5"), Ok(Duration::from_millis(1_500)));
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        for bad in ["", "-1", "0", "1e400", "5 apples", "NaN"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_later_venue_wins() {
+        let cli = Cli::parse_from(["kennel", "run", "x", "--box", "--no-box"]);
+        let Command::Run(args) = cli.command else { panic!("run") };
+        assert!(args.venue.no_box && !args.venue.in_box);
+    }
+
+    #[test]
+    fn every_action_can_be_asked_for() {
+        for action in WatchdogAction::ALL {
+            let cli = ["kennel", "demo", "watchdog", "--action", action.name()];
+            let Command::Demo { which: Demo::Watchdog(args) } = Cli::parse_from(cli).command else {
+                panic!("demo")
+            };
+            assert_eq!(args.action.0, action);
+        }
+    }
+}

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The command line: what is asked for, and the exit status that answers.
+
+mod args;
+mod demo;
+mod guest;
+mod host;
+mod progress;
+mod run;
+mod validate;
+mod venue;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::supervisor::verdict::{EXIT_FAILURE, EXIT_USAGE};
+use crate::supervisor::vm_process;
+use args::{Cli, Command};
+
+/// Why a command did not do what it was asked for.
+#[derive(Debug)]
+enum Failure {
+    /// The command line or the document is at fault; every line of it.
+    Usage(String),
+    /// Kennel could not do it.
+    CouldNot(String),
+}
+
+impl Failure {
+    fn could_not(error: impl std::fmt::Display) -> Self {
+        Self::CouldNot(error.to_string())
+    }
+}
+
+/// An exit status, or why there is none.
+type Answer = Result<u8, Failure>;
+
+/// The `kennel` program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let level = if cli.verbose { "debug" } else { "warn" };
+    env_logger::Builder::from_env(env_logger::Env::new().filter_or("KENNEL_LOG", level))
+        .format_timestamp(None)
+        .format_target(false)
+        .init();
+    match cli.command {
+        // Other programs by nature: they answer to kennel, not to a person.
+        Command::VmProcess => vm_process(),
+        Command::BoxAgent => crate::host::agent::main(),
+        Command::Run(args) => answer(run::run(&args)),
+        Command::Demo { which } => answer(demo::demo(&which)),
+        Command::Validate(args) => answer(validate::validate(&args)),
+        Command::Guest { what } => answer(guest::guest(&what)),
+        Command::Host { what } => answer(host::host(what)),
+    }
+}
+
+fn answer(answer: Answer) -> ExitCode {
+    let (status, message) = match answer {
+        Ok(status) => return status.into(),
+        Err(Failure::Usage(message)) => (EXIT_USAGE, message),
+        Err(Failure::CouldNot(message)) => (EXIT_FAILURE, message),
+    };
+    for line in message.lines() {
+        progress::say(&format!("kennel: {line}"));
+    }
+    status.into()
+}
+
+fn vm_process() -> ExitCode {
+    match kennel_vmm::process::inherited_control(vm_process::CONTROL_FD) {
+        Ok(control) => kennel_vmm::process::run(control),
+        Err(error) => {
+            progress::say(&format!(
+                "kennel: {} is started by `kennel run` alone: {error}",
+                vm_process::SUBCOMMAND
+            ));
+            EXIT_USAGE.into()
+        }
+    }
+}

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! `kennel run`: a document, from admission to verdict.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::Stdio;
+
+use kennel_vmm::config::MachineConfig;
+use kennel_vmm::hypervisor::Hypervisor;
+
+use super::args::{ImageArgs, RunArgs};
+use super::progress::say;
+use super::venue::{self, Venue};
+use super::{Answer, Failure, guest as guest_image};
+use crate::guest;
+use crate::spec::{self, Document, HostLimits, KernelSource, Vmi};
+use crate::supervisor::events::Event;
+use crate::supervisor::verdict::Verdict;
+use crate::supervisor::vm_process::ConsoleEnds;
+use crate::supervisor::{Console, Run, Watcher, supervise};
+
+/// What every guest is told, before what the document adds.
+pub(super) const CMDLINE: &str = "console=ttyS0 quiet panic=-1 cryptomgr.notests";
+
+pub(super) fn run(args: &RunArgs) -> Answer {
+    let document = spec::load_file(&args.file).map_err(|error| Failure::Usage(error.to_string()))?;
+    document.check_files().map_err(|error| Failure::Usage(error.to_string()))?;
+    match venue::choose(args.venue)? {
+        Venue::Here => here(args, &document),
+        Venue::Box => {
+            check_host(&document, u32::MAX)?;
+            let image = image_args(&document.vmi, &args.image)?;
+            venue::again_in_box(image, document.vmi.memory_bytes)
+        }
+    }
+}
+
+fn here(args: &RunArgs, document: &Document) -> Answer {
+    let most = Hypervisor::open().map_err(Failure::could_not)?.max_vcpus();
+    check_host(document, u32::try_from(most).unwrap_or(u32::MAX))?;
+    for note in &document.notes {
+        say(&format!("kennel: note: {note}"));
+    }
+    let events = match &args.events {
+        Some(path) => Events::to(path)?,
+        None => Events::ToPeople,
+    };
+    let run = Run {
+        object: document.vmi.object(),
+        config: config(&document.vmi, &args.image)?,
+        console: Console::Ends(ConsoleEnds {
+            input: Stdio::inherit(),
+            output: console_output(args.console.as_deref())?,
+        }),
+        timeout: args.timeout,
+    };
+    let mut teller = Teller { events };
+    let verdict = supervise(run, &mut teller).map_err(Failure::could_not)?;
+    if let Verdict::Broken(message) = verdict {
+        return Err(Failure::CouldNot(message));
+    }
+    Ok(verdict.exit_status())
+}
+
+/// The document's machine, with the files that it boots.
+fn config(vmi: &Vmi, image: &ImageArgs) -> Result<MachineConfig, Failure> {
+    let (kernel, initrd) = match &vmi.kernel_boot.source {
+        KernelSource::Directory { kernel, initrd, .. } => (kernel.clone(), initrd.clone()),
+        _ => {
+            let image = guest_image::obtain(image)?;
+            (image.kernel, Some(image.initrd))
+        }
+    };
+    let script = vmi.guest_script.as_deref();
+    let initrd_overlay = script.map(guest::overlay).transpose().map_err(Failure::could_not)?;
+    let cmdline = match &vmi.kernel_boot.args {
+        Some(args) => format!("{CMDLINE} {args}"),
+        None => CMDLINE.to_owned(),
+    };
+    Ok(MachineConfig {
+        memory_bytes: vmi.memory_bytes,
+        vcpus: vmi.vcpus,
+        kernel,
+        initrd,
+        initrd_overlay: initrd_overlay.unwrap_or_default(),
+        cmdline,
+        watchdog: vmi.watchdog_config(),
+    })
+}
+
+/// What tells the same command in a box where the guest image is, if it needs one.
+fn image_args(vmi: &Vmi, image: &ImageArgs) -> Result<Vec<OsString>, Failure> {
+    if vmi.kernel_boot.source != KernelSource::Built || image.kernel.is_some() {
+        return Ok(vec![]);
+    }
+    built_image_args(image)
+}
+
+/// The built image as arguments: the box has no network to build it.
+pub(super) fn built_image_args(image: &ImageArgs) -> Result<Vec<OsString>, Failure> {
+    let image = guest_image::obtain(image)?;
+    Ok(vec!["--kernel".into(), image.kernel.into(), "--initrd".into(), image.initrd.into()])
+}
+
+fn check_host(document: &Document, max_vcpus: u32) -> Result<(), Failure> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let available_bytes = available_bytes(&meminfo).unwrap_or(u64::MAX);
+    document
+        .check_host(&HostLimits { available_bytes, max_vcpus })
+        .map_err(|error| Failure::Usage(error.to_string()))
+}
+
+/// `MemAvailable` in the text of `/proc/meminfo`, in bytes.
+fn available_bytes(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+fn console_output(path: Option<&Path>) -> Result<Stdio, Failure> {
+    Ok(match path {
+        None => Stdio::from(io::stderr()),
+        Some(path) if path == Path::new("-") => Stdio::inherit(),
+        Some(path) => Stdio::from(create(path)?),
+    })
+}
+
+fn create(path: &Path) -> Result<File, Failure> {
+    File::create(path).map_err(|error| {
+        Failure::CouldNot(format!("{} cannot be written: {error}", path.display()))
+    })
+}
+
+/// Where events go.
+enum Events {
+    /// A sentence each, on standard error.
+    ToPeople,
+    /// JSON lines.
+    Json(Box<dyn Write>),
+}
+
+impl Events {
+    fn to(path: &Path) -> Result<Self, Failure> {
+        Ok(Self::Json(if path == Path::new("-") {
+            Box::new(io::stdout())
+        } else {
+            Box::new(create(path)?)
+        }))
+    }
+}
+
+struct Teller {
+    events: Events,
+}
+
+impl Watcher for Teller {
+    fn event(&mut self, event: &Event) {
+        match &mut self.events {
+            Events::ToPeople => say(&sentence(event)),
+            Events::Json(out) => {
+                // A reader that went away must not end the guest.
+                if let Ok(mut line) = serde_json::to_vec(event) {
+                    line.push(b'\n');
+                    let _read = out.write_all(&line).and_then(|()| out.flush());
+                }
+            }
+        }
+    }
+}
+
+/// An event as a person reads it.
+pub(super) fn sentence(event: &Event) -> String {
+    let seconds = std::time::Duration::from_nanos(event.uptime_ns).as_secs_f64();
+    format!("kennel: {seconds:10.3} s  {:<18} {}", event.reason, event.message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn available_memory_is_read_in_bytes() {
+        let meminfo = "MemTotal: 9 kB\nMemAvailable:   24 kB\n";
+        assert_eq!(available_bytes(meminfo), Some(24_576));
+        assert_eq!(available_bytes("MemTotal: 9 kB\n"), None);
+    }
+}

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Events in Kubernetes' words: what a VM process tells, as one JSON object a line.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use kennel_vmm::mailbox::ResetCause;
+use kennel_vmm::protocol::{Ending, News, Notice, WatchdogReport};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+/// Kubernetes' two event types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Severity {
+    /// As it should be.
+    Normal,
+    /// Somebody should look.
+    Warning,
+}
+
+/// One event.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Event {
+    /// RFC 3339, UTC, nanoseconds.
+    pub time: String,
+    /// VM time in ns.
+    pub uptime_ns: u64,
+    /// `namespace/name`.
+    pub object: String,
+    /// Normal or Warning.
+    #[serde(rename = "type")]
+    pub severity: Severity,
+    /// One word.
+    pub reason: &'static str,
+    /// One sentence.
+    pub message: String,
+    /// Figures, by name.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub data: Map<String, Value>,
+}
+
+/// What an event says, before it says when and of whom.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Said {
+    severity: Severity,
+    reason: &'static str,
+    message: String,
+    data: Map<String, Value>,
+}
+
+impl Said {
+    fn normal(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Normal, reason, message: message.into(), data: Map::new() }
+    }
+
+    fn warning(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::normal(reason, message) }
+    }
+
+    fn with(mut self, data: Value) -> Self {
+        if let Value::Object(data) = data {
+            self.data = data;
+        }
+        self
+    }
+
+    /// The VM process exists.
+    #[must_use]
+    pub fn created(pid: u32) -> Self {
+        Self::normal("Created", format!("VM process {pid} created")).with(json!({ "pid": pid }))
+    }
+
+    /// Somebody ends the machine.
+    #[must_use]
+    pub fn killing(why: &str) -> Self {
+        Self::normal("Killing", format!("Stopping the machine: {why}"))
+    }
+
+    /// The machine has ended.
+    #[must_use]
+    pub fn stopped(succeeded: bool, how: &str, phase: &str) -> Self {
+        let said = if succeeded { Self::normal } else { Self::warning };
+        said("Stopped", how).with(json!({ "phase": phase }))
+    }
+
+    /// What `news` is as an event; `None` for news that are not events.
+    #[must_use]
+    pub fn of(news: &News) -> Option<Self> {
+        Some(match news {
+            News::Started => Self::normal("Started", "The vCPUs run"),
+            News::Watchdog(report) => watchdog(report),
+            News::Pretimeout { lateness_ns, nmi } => {
+                let then = if *nmi { "; NMI injected" } else { "" };
+                Self::warning("WatchdogPretimeout", format!("Stage 1 of the watchdog ran out{then}"))
+                    .with(json!({ "lateness_ns": lateness_ns, "nmi": nmi }))
+            }
+            News::ShutdownAsked { grace_ns } => {
+                let grace = humantime::format_duration(Duration::from_nanos(*grace_ns));
+                Self::normal("Shutdown", format!("Power button pressed; the guest has {grace}"))
+                    .with(json!({ "grace_ns": grace_ns }))
+            }
+            News::Reset { cause, count } => {
+                Self::normal("Reset", format!("The machine was reset by {}", reset_cause(*cause)))
+                    .with(json!({ "cause": cause, "count": count }))
+            }
+            News::Paused { by_watchdog } => {
+                let who = if *by_watchdog { "the watchdog" } else { "the host" };
+                Self::normal("Paused", format!("vCPUs and VM time stopped by {who}"))
+                    .with(json!({ "by_watchdog": by_watchdog }))
+            }
+            News::Resumed => Self::normal("Resumed", "vCPUs and VM time go on"),
+            _ => return None,
+        })
+    }
+
+    /// The event, for `object` at the time of `notice`.
+    #[must_use]
+    pub fn at(self, object: &str, realtime_ns: u64, uptime_ns: u64) -> Event {
+        let time = UNIX_EPOCH.checked_add(Duration::from_nanos(realtime_ns)).unwrap_or(UNIX_EPOCH);
+        Event {
+            time: humantime::format_rfc3339_nanos(time).to_string(),
+            uptime_ns,
+            object: object.to_owned(),
+            severity: self.severity,
+            reason: self.reason,
+            message: self.message,
+            data: self.data,
+        }
+    }
+
+    /// The event of `notice`, if it is one.
+    #[must_use]
+    pub fn event(object: &str, notice: &Notice) -> Option<Event> {
+        Some(Self::of(&notice.news)?.at(object, notice.realtime_ns, notice.uptime_ns))
+    }
+}
+
+fn watchdog(report: &WatchdogReport) -> Said {
+    let millis = |ns: u64| Duration::from_nanos(ns).as_secs_f64() * 1e3;
+    let message = format!(
+        "The watchdog bit {:.3} s after the last ping, {:.3} ms late; action {}",
+        Duration::from_nanos(report.since_ping_ns).as_secs_f64(),
+        millis(report.lateness_ns),
+        report.action.name(),
+    );
+    let data = serde_json::to_value(report).unwrap_or_default();
+    Said::warning("Watchdog", message).with(data)
+}
+
+/// How the cause of a reset reads in a sentence.
+#[must_use]
+pub fn reset_cause(cause: ResetCause) -> &'static str {
+    match cause {
+        ResetCause::ResetControl => "the guest, through its reset register",
+        ResetCause::KeyboardController => "the guest, through its keyboard controller",
+        ResetCause::TripleFault => "a triple fault",
+        ResetCause::Watchdog => "the watchdog",
+        ResetCause::Host => "the host",
+        _ => "an unknown cause",
+    }
+}
+
+/// How an ending reads in a sentence.
+#[must_use]
+pub fn ending(ending: Ending) -> &'static str {
+    match ending {
+        Ending::GuestPowerOff => "The guest powered off",
+        Ending::WatchdogPowerOff => "Powered off by the watchdog",
+        Ending::GraceExpired => "Powered off: the guest did not shut down within its grace",
+        Ending::Stopped => "Stopped by the host",
+        _ => "Ended",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kennel_vmm::config::WatchdogAction;
+
+    #[test]
+    fn watchdog_event_is_one_json_object_with_its_figures() {
+        let report = WatchdogReport {
+            action: WatchdogAction::InjectNmi,
+            timeout_ns: 10_066_329_600,
+            since_ping_ns: 10_066_400_000,
+            lateness_ns: 70_400,
+            bites: 1,
+        };
+        let notice = Notice {
+            realtime_ns: 1_500_000_000_000_000_007,
+            uptime_ns: 12,
+            news: News::Watchdog(report),
+        };
+        let event = Said::event("default/dog", &notice).expect("an event");
+        let json = serde_json::to_string(&event).expect("JSON");
+        assert_eq!(
+            json,
+            concat!(
+                r#"{"time":"2017-07-14T02:40:00.000000007Z","uptime_ns":12,"object":"default/dog","#,
+                r#""type":"Warning","reason":"Watchdog","message":"The watchdog bit 10.066 s after "#,
+                r#"the last ping, 0.070 ms late; action inject-nmi","data":{"action":"inject-nmi","#,
+                r#""bites":1,"lateness_ns":70400,"since_ping_ns":10066400000,"#,
+                r#""timeout_ns":10066329600}}"#
+            )
+        );
+    }
+}

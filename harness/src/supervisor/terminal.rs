@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The supervisor's terminal, and a tap on the guest's console.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::process::Stdio;
+use std::sync::mpsc::Sender;
+use std::thread::{self, JoinHandle};
+
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+
+use super::Happening;
+use super::vm_process::ConsoleEnds;
+
+/// A line longer than this is handed on in pieces, in bytes.
+const MAX_LINE: u64 = 4 << 10;
+
+/// Puts the terminal back as it was, also when the VM process was killed and could not.
+#[derive(Debug)]
+pub(super) struct TerminalGuard(Option<Termios>);
+
+impl TerminalGuard {
+    pub(super) fn new() -> Self {
+        Self(tcgetattr(io::stdin()).ok())
+    }
+}
+
+impl Drop for TerminalGuard {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            // A background job may not, and did not change it either.
+            let _restored = tcsetattr(io::stdin(), OptionalActions::Now, before);
+        }
+    }
+}
+
+/// A console without input whose output goes to standard error and, by lines, to `sender`.
+pub(super) fn tap(sender: Sender<Happening>) -> io::Result<(ConsoleEnds, JoinHandle<()>)> {
+    let (reader, writer) = io::pipe()?;
+    let tap = thread::Builder::new().name("console-tap".into()).spawn(move || {
+        let mut reader = BufReader::new(reader);
+        loop {
+            let mut line = Vec::new();
+            match reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line) {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {}
+            }
+            // The terminal being gone is no reason to stop listening to the guest.
+            let _shown = io::stderr().lock().write_all(&line);
+            let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+            if sender.send(Happening::ConsoleLine(line)).is_err() {
+                break;
+            }
+        }
+    })?;
+    Ok((ConsoleEnds { input: Stdio::null(), output: Stdio::from(writer) }, tap))
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A VM process from its supervisor's side: started, spoken to, and gone when this is dropped.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command as Program, ExitStatus, Stdio};
+use std::sync::mpsc::Sender;
+use std::thread;
+use std::time::Duration;
+
+use command_fds::{CommandFdExt, FdMapping};
+use kennel_vmm::config::MachineConfig;
+use kennel_vmm::protocol::{Command, Notice};
+
+/// The hidden subcommand that makes this program a VM process.
+pub const SUBCOMMAND: &str = "vm-process";
+/// Where a VM process finds its supervisor's socket.
+pub const CONTROL_FD: i32 = 3;
+/// How long a VM process may take to end after it was told to.
+const STOP_BOUND: Duration = Duration::from_millis(1_500);
+
+/// The console's two ends.
+#[derive(Debug)]
+pub struct ConsoleEnds {
+    /// What the guest reads.
+    pub input: Stdio,
+    /// What the guest prints.
+    pub output: Stdio,
+}
+
+/// What a VM process has to say.
+#[derive(Debug)]
+pub enum Word {
+    /// A notice.
+    Notice(Box<Notice>),
+    /// The socket is closed: the process has ended or is about to.
+    Gone,
+}
+
+/// The process.
+#[derive(Debug)]
+pub struct VmProcess {
+    child: Child,
+    socket: UnixStream,
+}
+
+impl VmProcess {
+    /// Starts a VM process for `config`; what it says goes to `words`.
+    ///
+    /// # Errors
+    ///
+    /// The process cannot be started.
+    pub fn start<W: From<Word> + Send + 'static>(
+        config: MachineConfig,
+        console: ConsoleEnds,
+        words: Sender<W>,
+    ) -> io::Result<Self> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let reader = ours.try_clone()?;
+        let mut program = Program::new(std::env::current_exe()?);
+        program.arg(SUBCOMMAND).stdin(console.input).stdout(console.output);
+        let mapping =
+            FdMapping { parent_fd: OwnedFd::from(theirs), child_fd: CONTROL_FD };
+        program.fd_mappings(vec![mapping]).map_err(io::Error::other)?;
+        let child = program.spawn()?;
+        // Our copy of the child's end would keep the socket open after the child's death.
+        drop(program);
+        let mut process = Self { child, socket: ours };
+        process.tell(&Command::Start(Box::new(config)))?;
+        thread::Builder::new().name("vm-words".into()).spawn(move || listen(reader, &words))?;
+        Ok(process)
+    }
+
+    /// Process ID.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a command.
+    ///
+    /// # Errors
+    ///
+    /// The process is gone.
+    pub fn tell(&mut self, command: &Command) -> io::Result<()> {
+        let mut line = serde_json::to_vec(command)?;
+        line.push(b'\n');
+        self.socket.write_all(&line)
+    }
+
+    /// Waits for a process that said its last word; kills one that does not go.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn wait(&mut self) -> io::Result<ExitStatus> {
+        // The end of file comes first, so a process that is well goes at once.
+        let step = Duration::from_millis(5);
+        let mut waited = Duration::ZERO;
+        while waited < STOP_BOUND {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            thread::sleep(step);
+            waited = waited.saturating_add(step);
+        }
+        self.child.kill()?;
+        self.child.wait()
+    }
+}
+
+impl Drop for VmProcess {
+    fn drop(&mut self) {
+        // Both fail for a process that has been waited for, which is how it usually is.
+        let _told = self.socket.shutdown(std::net::Shutdown::Both);
+        let _status = self.wait();
+    }
+}
+
+fn listen<W: From<Word>>(socket: UnixStream, words: &Sender<W>) {
+    for line in BufReader::new(socket).lines() {
+        let Ok(line) = line else { break };
+        match serde_json::from_str(&line) {
+            Ok(notice) => {
+                if words.send(Word::Notice(Box::new(notice)).into()).is_err() {
+                    return;
+                }
+            }
+            Err(error) => log::error!("the VM process said {line:?}, which is no notice: {error}"),
+        }
+    }
+    // Nobody listens any more once the supervisor has its verdict.
+    let _heard = words.send(Word::Gone.into());
+}
