@@ -50,8 +50,12 @@ impl Write for Transmit {
             let lost = u64::try_from(data.len()).unwrap_or(u64::MAX);
             backlog.dropped = backlog.dropped.saturating_add(lost);
         } else {
+            // A writer that has not come for the last bytes yet is awake already.
+            let waiting = backlog.bytes.is_empty();
             backlog.bytes.extend_from_slice(data);
-            self.0.changed.notify_one();
+            if waiting {
+                self.0.changed.notify_one();
+            }
         }
         Ok(data.len())
     }
@@ -198,10 +202,13 @@ impl DevicePio for Console {
     }
 
     fn pio_write(&self, _base: PioAddress, offset: PioAddressOffset, data: &[u8]) {
-        if let ([value], Ok(offset)) = (data, u8::try_from(offset))
-            && let Err(error) = self.uart.lock().write(offset, *value)
-        {
-            log::debug!("console output: {error:?}");
+        let Ok(offset) = u8::try_from(offset) else { return };
+        // More than one byte is a string instruction, whose elements KVM hands over together.
+        let mut uart = self.uart.lock();
+        for value in data {
+            if let Err(error) = uart.write(offset, *value) {
+                log::debug!("console output: {error:?}");
+            }
         }
     }
 }

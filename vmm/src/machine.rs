@@ -10,7 +10,7 @@ use kvm_ioctls::{VcpuFd, VmFd};
 use vm_memory::GuestMemoryMmap;
 
 use crate::board::{Board, BoardError};
-use crate::boot::{self, BootError, BootSource, EntryPoint};
+use crate::boot::{self, BootError, BootSource, EntryPoint, registers};
 use crate::clock::VmTimer;
 use crate::config::MachineConfig;
 use crate::hypervisor::{Hypervisor, HypervisorError, call};
@@ -253,6 +253,7 @@ impl Machine {
         let mut vcpus = Vec::new();
         for id in 0..self.config.vcpus {
             let fd = self.hypervisor.build_vcpu(&vm, id, self.config.vcpus)?;
+            set_common_state(&fd)?;
             if id == 0 {
                 set_boot_state(&fd, &entry)?;
             }
@@ -324,24 +325,23 @@ impl Machine {
     }
 }
 
-fn set_boot_state(fd: &VcpuFd, entry: &EntryPoint) -> Result<(), HypervisorError> {
-    use boot::registers;
-    let special = fd.get_sregs().map_err(call("read a vCPU's registers"))?;
-    fd.set_sregs(&registers::special(entry, &special))
-        .map_err(call("set a vCPU's registers"))?;
-    fd.set_regs(&registers::general(entry))
-        .map_err(call("set a vCPU's registers"))?;
-    fd.set_fpu(&registers::fpu())
-        .map_err(call("set a vCPU's floating-point state"))?;
+/// What firmware leaves behind on every CPU alike.
+fn set_common_state(fd: &VcpuFd) -> Result<(), HypervisorError> {
+    fd.set_fpu(&registers::fpu()).map_err(call("set a vCPU's floating-point state"))?;
     let msrs = Msrs::from_entries(&registers::msrs()).map_err(|error| HypervisorError::Call {
         step: "take a list of MSRs",
         source: io::Error::other(format!("{error:?}")),
     })?;
     fd.set_msrs(&msrs).map_err(call("set a vCPU's MSRs"))?;
-    let runnable = kvm_mp_state {
-        mp_state: KVM_MP_STATE_RUNNABLE,
-    };
-    fd.set_mp_state(runnable)
-        .map_err(call("make the boot vCPU runnable"))?;
+    Ok(())
+}
+
+/// The kernel's entry, on the boot CPU; the others wait for it to start them.
+fn set_boot_state(fd: &VcpuFd, entry: &EntryPoint) -> Result<(), HypervisorError> {
+    let special = fd.get_sregs().map_err(call("read a vCPU's registers"))?;
+    fd.set_sregs(&registers::special(entry, &special)).map_err(call("set a vCPU's registers"))?;
+    fd.set_regs(&registers::general(entry)).map_err(call("set a vCPU's registers"))?;
+    let runnable = kvm_mp_state { mp_state: KVM_MP_STATE_RUNNABLE };
+    fd.set_mp_state(runnable).map_err(call("make the boot vCPU runnable"))?;
     Ok(())
 }

@@ -9,6 +9,7 @@ mod control;
 mod event_loop;
 
 use std::io;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
@@ -85,4 +86,23 @@ fn notice(uptime_ns: u64, news: News) -> Notice {
         uptime_ns,
         news,
     }
+}
+
+/// The supervisor's socket that this process was started with at descriptor `fd`.
+///
+/// Called once, before any thread is started.
+///
+/// # Errors
+///
+/// `fd` is not an open socket.
+pub fn inherited_control(fd: RawFd) -> io::Result<UnixStream> {
+    // SAFETY: only looked at; nothing is closed or kept.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    let kind = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(borrowed)?.st_mode);
+    if kind != rustix::fs::FileType::Socket {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the descriptor is not a socket"));
+    }
+    // SAFETY: the descriptor is open, as fstat just told, and was put at this number for us alone
+    // by the supervisor that started this process; nothing else in the process knows it.
+    Ok(UnixStream::from(unsafe { OwnedFd::from_raw_fd(fd) }))
 }
