@@ -12,11 +12,11 @@ use sha2::{Digest, Sha256};
 use super::assemble::{Assembled, MODULES};
 use super::{BuildError, GuestImage, write_file};
 use crate::guest::init::{INIT, POWER_BUTTON};
-use crate::guest::kernel::Kernel;
+use crate::guest::kernel::{self, Kernel};
 use crate::guest::packages::{Package, PackageStore};
 
 /// Changes whenever the same parts give another image.
-const RECIPE: &str = concat!("1 ", env!("CARGO_PKG_VERSION"));
+const RECIPE: &str = concat!("2 ", env!("CARGO_PKG_VERSION"));
 
 /// The digest of what an image is made from.
 pub(super) struct Key(Sha256);
@@ -126,6 +126,9 @@ impl ImageCache {
         );
         fs::create_dir(&fresh).map_err(failed(&fresh))?;
         write_file(&fresh.join("vmlinuz"), &kernel.vmlinuz)?;
+        if let Some(elf) = kernel::vmlinux_of(&kernel.vmlinuz) {
+            write_file(&fresh.join("vmlinux"), &elf)?;
+        }
         write_file(&fresh.join("initrd"), &assembled.initrd)?;
         move_in(&fresh, &place).map_err(failed(&place))?;
         let (text, at) = (
@@ -146,6 +149,7 @@ impl ImageCache {
         let place = self.directory.join(&record.directory);
         GuestImage {
             kernel: place.join("vmlinuz"),
+            vmlinux: Some(place.join("vmlinux")).filter(|path| path.is_file()),
             initrd: place.join("initrd"),
             kernel_version: record.kernel_version,
             notes: record.notes,

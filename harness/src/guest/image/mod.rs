@@ -57,6 +57,9 @@ pub enum Source {
 pub struct GuestImage {
     /// The kernel.
     pub kernel: PathBuf,
+    /// The same kernel as an uncompressed ELF file, if it could be had: boots several seconds sooner where the CPU is
+    /// emulated.
+    pub vmlinux: Option<PathBuf>,
     /// The initrd; a scenario goes behind it ([`init::with_overlay`]).
     pub initrd: PathBuf,
     /// The kernel's release, such as `6.1.0-56-amd64`; "unknown" for a kernel that does not say.
@@ -123,22 +126,32 @@ pub fn build(
 }
 
 impl GuestImage {
-    /// Copies the image into `directory` as `vmlinuz` and `initrd`; makes the directory if need be.
+    /// Copies the image into `directory` as `vmlinuz`, `vmlinux` (if it has one) and `initrd`; makes the directory if
+    /// need be.
     ///
     /// # Errors
     /// Something cannot be written.
     pub fn copy_to(&self, directory: &Path) -> Result<Self, BuildError> {
-        let write = |path: &Path| {
-            let path = path.to_owned();
-            move |source| BuildError::Write { path, source }
+        let failed = |path: &Path, source| BuildError::Write {
+            path: path.to_owned(),
+            source,
         };
-        fs::create_dir_all(directory).map_err(write(directory))?;
-        let (kernel, initrd) = (directory.join("vmlinuz"), directory.join("initrd"));
-        fs::copy(&self.kernel, &kernel).map_err(write(&kernel))?;
-        fs::copy(&self.initrd, &initrd).map_err(write(&initrd))?;
+        fs::create_dir_all(directory).map_err(|source| failed(directory, source))?;
+        let copy = |from: &Path, name: &str| {
+            let to = directory.join(name);
+            match fs::copy(from, &to) {
+                Ok(_) => Ok(to),
+                Err(source) => Err(failed(&to, source)),
+            }
+        };
         Ok(Self {
-            kernel,
-            initrd,
+            kernel: copy(&self.kernel, "vmlinuz")?,
+            vmlinux: self
+                .vmlinux
+                .as_deref()
+                .map(|path| copy(path, "vmlinux"))
+                .transpose()?,
+            initrd: copy(&self.initrd, "initrd")?,
             ..self.clone()
         })
     }
@@ -154,6 +167,7 @@ fn from_files(kernel: &Path, initrd: &Path) -> Result<GuestImage, BuildError> {
     }
     Ok(GuestImage {
         kernel: kernel.to_owned(),
+        vmlinux: None,
         initrd: initrd.to_owned(),
         kernel_version: kernel::release_of(&image).unwrap_or_else(|| "unknown".to_owned()),
         notes: Vec::new(),
