@@ -4,6 +4,7 @@
 //! The cache is keyed by what the image is made to be (its init and its modules), not by the kernel's version: the box
 //! is a tool, and a kernel that worked goes on working without asking any server. Removing the directory makes it new.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,12 +24,13 @@ const INIT: &str = include_str!("init.sh");
 const BUSYBOX_PACKAGE: &str = "busybox-static";
 /// Where busybox lies in its package: Debian 12 and earlier, later.
 const BUSYBOX_PATHS: [&str; 2] = ["bin/busybox", "usr/bin/busybox"];
-const MODULES: [&str; 5] = [
-    "virtio_pci",
-    "virtio_console",
-    "9pnet_virtio",
-    "9p",
-    "kvm_amd",
+/// What the init loads side by side: the name of each list, and the modules that it is to bring in.
+const LISTS: [(&str, &[&str]); 2] = [
+    (
+        "machine",
+        &["virtio_pci", "9pnet_virtio", "9p", "virtio_console"],
+    ),
+    ("kvm", &["kvm_amd"]),
 ];
 
 /// Why the box's image cannot be made.
@@ -93,7 +95,8 @@ pub(super) fn obtain(progress: Progress<'_>) -> Result<BoxImage, ImageError> {
 /// What tells one image from another, as a directory name.
 fn key() -> String {
     let mut digest = Sha256::new();
-    for part in [FORMAT, INIT, BUSYBOX_PACKAGE].iter().chain(&MODULES) {
+    let modules = LISTS.iter().flat_map(|(_, wanted)| *wanted);
+    for part in [FORMAT, INIT, BUSYBOX_PACKAGE].iter().chain(modules) {
         digest.update(part.as_bytes());
         digest.update([0]);
     }
@@ -143,10 +146,10 @@ fn build(store: &PackageStore<'_>) -> Result<(Vec<u8>, Vec<u8>), ImageError> {
         .to_owned();
     let release = bzimage_path.trim_start_matches("boot/vmlinuz-");
     let bzimage = files.read(&bzimage_path)?;
-    let modules = modules(&files, release)?;
+    let lists = lists(&files, release)?;
     // Unpacked here, the kernel need not unpack itself under emulation (seconds). One we can't unpack still boots.
     let kernel = vmlinux::from_bzimage(&bzimage).unwrap_or(bzimage);
-    Ok((kernel, initramfs(&busybox, &modules)?))
+    Ok((kernel, initramfs(&busybox, &lists)?))
 }
 
 fn busybox(store: &PackageStore<'_>) -> Result<Vec<u8>, ImageError> {
@@ -160,7 +163,10 @@ fn busybox(store: &PackageStore<'_>) -> Result<Vec<u8>, ImageError> {
     Ok(files.read(path)?)
 }
 
-fn modules(files: &Contents, release: &str) -> Result<Vec<Module>, ImageError> {
+/// Each list of modules with its name.
+type Lists = Vec<(&'static str, Vec<Module>)>;
+
+fn lists(files: &Contents, release: &str) -> Result<Lists, ImageError> {
     let tree = format!("lib/modules/{release}/");
     let builtin = files.read(&format!("{tree}modules.builtin"))?;
     let paths = files
@@ -169,10 +175,14 @@ fn modules(files: &Contents, release: &str) -> Result<Vec<Module>, ImageError> {
         .map(str::to_owned);
     let read = |path: &str| files.read(path).map_err(io::Error::other);
     let modules = Modules::new(release, paths, &String::from_utf8_lossy(&builtin), read);
-    Ok(modules.plan(&MODULES.map(Wanted::required))?.load)
+    let plan = |(name, wanted): (&'static str, &[&'static str])| {
+        let wanted: Vec<Wanted<'_>> = wanted.iter().map(|name| Wanted::required(name)).collect();
+        Ok((name, modules.plan(&wanted)?.load))
+    };
+    LISTS.into_iter().map(plan).collect()
 }
 
-fn initramfs(busybox: &[u8], modules: &[Module]) -> Result<Vec<u8>, NewcError> {
+fn initramfs(busybox: &[u8], lists: &Lists) -> Result<Vec<u8>, NewcError> {
     let mut archive = Archive::new();
     for directory in ["dev", "proc", "sys", "machine"] {
         archive.directory(directory, 0o755)?;
@@ -181,13 +191,18 @@ fn initramfs(busybox: &[u8], modules: &[Module]) -> Result<Vec<u8>, NewcError> {
     archive.character_device("dev/null", 0o666, 1, 3)?;
     archive.file("init", 0o755, INIT.as_bytes())?;
     archive.file("bin/busybox", 0o755, busybox)?;
-    let mut order = String::new();
-    for module in modules {
-        archive.file(&format!("modules/{}.ko", module.name), 0o644, &module.elf)?;
-        order.push_str(&module.name);
-        order.push('\n');
+    let mut written = BTreeSet::new();
+    for (list, modules) in lists {
+        let mut order = String::new();
+        for module in modules {
+            if written.insert(&module.name) {
+                archive.file(&format!("modules/{}.ko", module.name), 0o644, &module.elf)?;
+            }
+            order.push_str(&module.name);
+            order.push('\n');
+        }
+        archive.file(&format!("modules/{list}.order"), 0o644, order.as_bytes())?;
     }
-    archive.file("modules/order", 0o644, order.as_bytes())?;
     Ok(archive.finish())
 }
 
@@ -196,18 +211,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_initramfs_lists_modules_in_the_order_of_loading() {
+    fn the_initramfs_holds_each_module_once_and_each_list_in_order() {
         let module = |name: &str| Module {
             name: name.to_owned(),
             path: String::new(),
-            elf: b"\x7fELF".to_vec(),
+            elf: format!("the module {name}").into_bytes(),
         };
-        let archive = initramfs(b"busybox", &[module("virtio"), module("kvm_amd")])
-            .expect("well-formed names");
+        let lists = vec![
+            ("machine", vec![module("crc16"), module("virtio")]),
+            ("kvm", vec![module("crc16"), module("kvm_amd")]),
+        ];
+        let archive = initramfs(b"busybox", &lists).expect("well-formed names");
         let text = String::from_utf8_lossy(&archive);
-        assert!(text.contains("virtio\nkvm_amd\n"));
-        assert!(text.contains("modules/kvm_amd.ko"));
-        assert!(text.contains("exec $b switch_root"));
+        assert_eq!(text.matches("the module crc16").count(), 1);
+        assert!(text.contains("crc16\nvirtio\n") && text.contains("crc16\nkvm_amd\n"));
+        for (list, _) in LISTS {
+            assert!(INIT.contains(&format!("load {list}")), "init loads {list}");
+        }
     }
 
     #[test]

@@ -10,9 +10,15 @@ fail() {
 $b mount -t devtmpfs dev /dev
 $b mount -t proc proc /proc
 $b mount -t sysfs sys /sys
-while read -r module; do
-    $b insmod "/modules/$module.ko" || echo "kennel box: cannot load $module"
-done < /modules/order
+load() {
+    while read -r module; do
+        # A module in both lists may be there already.
+        $b insmod "/modules/$module.ko" 2> /dev/null || [ -d "/sys/module/$module" ] || echo "kennel box: cannot load $module"
+    done < "/modules/$1.order"
+}
+# Loading KVM takes as long as all the rest.
+load kvm &
+load machine
 root=/machine
 $b mount -t 9p -o "trans=virtio,version=9p2000.L,msize=262144,cache=$KENNEL_CACHE" machine $root || fail "cannot mount the machine's root"
 $b mount -t devtmpfs dev $root/dev || fail "the machine has no directory /dev"
@@ -27,6 +33,7 @@ for link in fd:/proc/self/fd stdin:/proc/self/fd/0 stdout:/proc/self/fd/1 stderr
 done
 $b ifconfig lo 127.0.0.1 up
 [ -r $root/etc/hostname ] && $b hostname -F $root/etc/hostname
+wait
 # The agent's path comes in hexadecimal, since a kernel command line cannot hold every path.
 agent=$(printf "$(echo "$KENNEL_AGENT" | $b sed 's/../\\x&/g')")
 [ -x "$root$agent" ] || fail "cannot see $agent, which started the box"

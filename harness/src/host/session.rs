@@ -356,7 +356,7 @@ fn total_mib(meminfo: &str) -> Option<u64> {
 }
 
 /// Which of the caller's descriptors shows what `stream` carries.
-fn target<'a>(stream: Stream, stdio: &'a BoxStdio) -> Option<&'a OwnedFd> {
+fn target(stream: Stream, stdio: &BoxStdio) -> Option<&OwnedFd> {
     match stream {
         Stream::Stdin => None,
         Stream::Stdout => Some(&stdio.stdout),
@@ -387,7 +387,7 @@ mod tests {
         let refused = |change: fn(&mut BoxCommand)| {
             let mut command = BoxCommand::new("true").expect("a process has these");
             change(&mut command);
-            let started = run_in_box(&command, &|step| panic!("{step}"));
+            let started = run_in_box(&command, &|step| unreachable!("{step}"));
             started.expect_err("refused").to_string()
         };
         assert!(refused(|c| c.memory_mib = 100).contains("100 MiB"));

@@ -24,6 +24,8 @@ use crate::host::protocol::{Ended, Frame, Start, Stream, WindowSize};
 
 /// A place for sockets and FIFOs, which the machine's own file systems can't hold in the box.
 pub(super) const RUNTIME_DIRECTORY: &str = "/run/kennel";
+/// Where programs are looked for without a PATH, as execvp(3) does.
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
 /// The shell's exit statuses for "cannot be run" and "not found".
 const CANNOT_RUN: u8 = 126;
 const NOT_FOUND: u8 = 127;
@@ -37,15 +39,18 @@ pub(super) struct SpawnError {
 
 impl From<io::Error> for SpawnError {
     fn from(error: io::Error) -> Self {
-        let code = if error.kind() == io::ErrorKind::NotFound {
-            NOT_FOUND
-        } else {
-            CANNOT_RUN
+        let (code, reason) = match error.kind() {
+            io::ErrorKind::NotFound => (
+                NOT_FOUND,
+                "no such program (give its path, or put its directory into PATH)".to_owned(),
+            ),
+            io::ErrorKind::PermissionDenied => (
+                CANNOT_RUN,
+                "this user may not execute it (see its permissions with `ls -l`)".to_owned(),
+            ),
+            _ => (CANNOT_RUN, error.to_string()),
         };
-        Self {
-            code,
-            reason: error.to_string(),
-        }
+        Self { code, reason }
     }
 }
 
@@ -86,6 +91,9 @@ impl Child {
                     Path::new(&start.cwd).display()
                 ),
             });
+        }
+        if !is_there(start) {
+            return Err(io::Error::from(io::ErrorKind::NotFound).into());
         }
         let (deaths, death) = UnixStream::pair()?;
         deaths.set_nonblocking(true)?;
@@ -191,6 +199,18 @@ impl Child {
         }
         ended
     }
+}
+
+/// Whether there is such a program. Starting it would tell as well, but setsid would be the one that is told.
+fn is_there(start: &Start) -> bool {
+    let program = Path::new(&start.program);
+    if program.components().count() > 1 || program.is_absolute() {
+        return Path::new(&start.cwd).join(program).exists();
+    }
+    let path = start.env.iter().rfind(|(name, _)| name == "PATH");
+    let path = path.map_or(OsStr::new(DEFAULT_PATH), |(_, path)| path);
+    std::env::split_paths(path)
+        .any(|directory| Path::new(&start.cwd).join(directory).join(program).exists())
 }
 
 /// The command itself. With a terminal as its stdin it gets a session of its own with that terminal, by setsid
@@ -299,5 +319,44 @@ fn winsize(size: WindowSize) -> Winsize {
         ws_col: size.columns,
         ws_xpixel: 0,
         ws_ypixel: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start(program: &str, cwd: &str, path: Option<&str>) -> Start {
+        Start {
+            program: program.into(),
+            args: Vec::new(),
+            env: path
+                .map(|path| ("PATH".into(), path.into()))
+                .into_iter()
+                .collect(),
+            cwd: cwd.into(),
+            uid: 0,
+            gid: 0,
+            umask: 0,
+            terminal: [false; 3],
+            window: None,
+        }
+    }
+
+    #[test]
+    fn programs_are_found_as_a_shell_finds_them() {
+        let found = |program, cwd, path| is_there(&start(program, cwd, path));
+        assert!(found("sh", "/", None) && found("sh", "/", Some("/nowhere:/bin")));
+        assert!(found("/bin/sh", "/", None) && found("./sh", "/bin", Some("/nowhere")));
+        assert!(found("bin/sh", "/", None) && found("sh", "/", Some("bin")));
+        assert!(!found("sh", "/bin", Some("/nowhere")) && !found("./sh", "/", Some("/bin")));
+        assert!(!found("", "/", Some("/nowhere")) && !found("no such", "/", None));
+    }
+
+    #[test]
+    fn a_missing_program_or_directory_is_told_from_one_that_may_not_run() {
+        let failed = |start: Start| Child::spawn(&start).expect_err("cannot start");
+        assert_eq!(failed(start("no such", "/", None)).code, NOT_FOUND);
+        assert_eq!(failed(start("sh", "/no such", None)).code, CANNOT_RUN);
     }
 }
