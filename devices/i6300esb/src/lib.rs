@@ -52,6 +52,14 @@
 //! }
 //! assert!(watchdog.status(deadline).timed_out);
 //! ```
+//!
+//! # Features
+//!
+//! None is on by default, and without them the crate has no dependency.
+//!
+//! * `serde`: [`State`] can be serialized in any format.
+//! * `alloc`: `DeadlineQueue`, one host timer for any number of watchdogs.
+//! * `rust-vmm`: module `rust_vmm`, glue for vm-device and event-manager. Needs `std`.
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -65,15 +73,21 @@
     )
 )]
 
-#[cfg(test)]
+#[cfg(feature = "alloc")]
+extern crate alloc;
+#[cfg(any(test, feature = "rust-vmm"))]
 extern crate std;
 
 mod config;
 mod countdown;
+#[cfg(feature = "alloc")]
+mod deadline_queue;
 mod device;
 mod effects;
 mod registers;
 mod reports;
+#[cfg(feature = "rust-vmm")]
+pub mod rust_vmm;
 pub mod spec;
 mod state;
 mod state_bytes;
@@ -82,6 +96,8 @@ mod watchdog;
 
 pub use config::{AfterBite, Config};
 pub use countdown::{ClockRate, Mode, Stage};
+#[cfg(feature = "alloc")]
+pub use deadline_queue::DeadlineQueue;
 pub use device::{I6300Esb, ResetKind, Status};
 pub use effects::{Bite, Effects, Event, Events, EventsIter, FirstStage};
 pub use registers::UnlockPhase;
