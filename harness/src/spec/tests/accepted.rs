@@ -144,11 +144,8 @@ fn the_example_validates() {
         .as_deref()
         .expect("the example has a script");
     let lines: Vec<_> = script.lines().collect();
-    assert_eq!(
-        lines.first(),
-        Some(&"busybox watchdog -t 2000ms -T 10000ms /dev/watchdog")
-    );
-    assert_eq!(lines.last(), Some(&"killall -9 watchdog"));
+    let feeder = "busybox watchdog -F -t 2000ms -T 10000ms /dev/watchdog &";
+    assert_eq!(lines, [feeder, "sleep 6", "kill -9 $!"]);
     assert!(document.notes.is_empty(), "{:?}", document.notes);
     document
         .check_files()
