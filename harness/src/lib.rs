@@ -5,5 +5,6 @@
 pub mod guest;
 pub mod host;
 pub mod cli;
+pub mod demo;
 pub mod spec;
 pub mod supervisor;

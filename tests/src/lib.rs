@@ -1,2 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Under construction.
+//! What Kennel's cross-crate tests share.
+//!
+//! Three tiers, a test program each: *pure* needs nothing, *bare metal* any `/dev/kvm`, *linux* a
+//! host that runs Linux guests, which is this machine or a box. Every tier closes with a line that
+//! says what ran, or why nothing did.
+
+pub mod machine;
+pub mod payload;
+pub mod tier;

@@ -202,7 +202,9 @@ impl DevicePio for Console {
     }
 
     fn pio_write(&self, _base: PioAddress, offset: PioAddressOffset, data: &[u8]) {
-        let Ok(offset) = u8::try_from(offset) else { return };
+        let Ok(offset) = u8::try_from(offset) else {
+            return;
+        };
         // More than one byte is a string instruction, whose elements KVM hands over together.
         let mut uart = self.uart.lock();
         for value in data {

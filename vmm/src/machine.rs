@@ -5,6 +5,7 @@
 use std::io;
 use std::sync::Arc;
 
+use i6300esb::VmInstant;
 use kvm_bindings::{KVM_MP_STATE_RUNNABLE, Msrs, kvm_clock_data, kvm_mp_state};
 use kvm_ioctls::{VcpuFd, VmFd};
 use vm_memory::GuestMemoryMmap;
@@ -55,6 +56,9 @@ struct Incarnation {
     vcpus: Vec<Vcpu>,
     vm: Arc<VmFd>,
 }
+
+/// Is told what happened, and when in VM time.
+pub type Tell<'a> = dyn FnMut(VmInstant, News) + 'a;
 
 /// What came of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,10 +141,10 @@ impl Machine {
         &self.grace
     }
 
-    /// VM time in ns.
+    /// VM time.
     #[must_use]
-    pub fn uptime_ns(&self) -> u64 {
-        self.board.clock.now().as_nanos()
+    pub fn now(&self) -> VmInstant {
+        self.board.clock.now()
     }
 
     /// Boots the guest.
@@ -148,18 +152,19 @@ impl Machine {
     /// # Errors
     ///
     /// [`MachineError`].
-    pub fn power_on(&mut self, tell: &mut dyn FnMut(News)) -> Result<(), MachineError> {
+    pub fn power_on(&mut self, tell: &mut Tell<'_>) -> Result<(), MachineError> {
         self.incarnate()?;
         self.thaw();
-        tell(News::Started);
+        tell(VmInstant::ZERO, News::Started);
         Ok(())
     }
 
     /// Handles all that vCPUs and devices have asked for.
-    pub fn serve_requests(&mut self, tell: &mut dyn FnMut(News)) -> Outcome {
+    pub fn serve_requests(&mut self, tell: &mut Tell<'_>) -> Outcome {
         while let Some(request) = self.board.mailbox.take() {
-            let steps = self.policy.request(self.board.clock.now(), request);
-            match self.carry_out(steps, tell) {
+            let now = self.board.clock.now();
+            let steps = self.policy.request(now, request);
+            match self.carry_out(now, steps, tell) {
                 Outcome::Running => {}
                 over => return over,
             }
@@ -168,18 +173,18 @@ impl Machine {
     }
 
     /// Handles a command of the supervisor's.
-    pub fn serve_command(&mut self, command: Command, tell: &mut dyn FnMut(News)) -> Outcome {
+    pub fn serve_command(&mut self, command: Command, tell: &mut Tell<'_>) -> Outcome {
         let steps = self.policy.command(command);
-        self.carry_out(steps, tell)
+        self.carry_out(self.board.clock.now(), steps, tell)
     }
 
     /// The grace timer is readable.
-    pub fn serve_grace(&mut self, tell: &mut dyn FnMut(News)) -> Outcome {
+    pub fn serve_grace(&mut self, tell: &mut Tell<'_>) -> Outcome {
         if !self.grace.take_expiry() {
             return Outcome::Running;
         }
         let steps = self.policy.grace_over();
-        self.carry_out(steps, tell)
+        self.carry_out(self.board.clock.now(), steps, tell)
     }
 
     /// The watchdog's timer is readable.
@@ -191,16 +196,20 @@ impl Machine {
         }
     }
 
-    fn carry_out(&mut self, steps: Vec<Step>, tell: &mut dyn FnMut(News)) -> Outcome {
+    /// News are dated `now`, the instant that the policy judged by, until a step takes time itself.
+    fn carry_out(&mut self, mut now: VmInstant, steps: Vec<Step>, tell: &mut Tell<'_>) -> Outcome {
         for step in steps {
             match step {
-                Step::Tell(news) => tell(news),
+                Step::Tell(news) => tell(now, news),
                 Step::Reset(cause) => {
                     if let Err(error) = self.reset(cause, tell) {
                         return Outcome::Failed(format!("the machine could not be reset: {error}"));
                     }
                 }
-                Step::Freeze => self.freeze(),
+                Step::Freeze => {
+                    self.freeze();
+                    now = self.board.clock.now();
+                }
                 Step::Thaw => self.thaw_frozen(),
                 Step::InjectNmi => {
                     self.incarnation
@@ -223,17 +232,18 @@ impl Machine {
         self.board.console.close();
     }
 
-    fn reset(&mut self, cause: ResetCause, tell: &mut dyn FnMut(News)) -> Result<(), MachineError> {
+    fn reset(&mut self, cause: ResetCause, tell: &mut Tell<'_>) -> Result<(), MachineError> {
         self.discarnate();
         self.board.mailbox.next_boot();
         self.board.reset();
         memory::wipe(&self.memory)?;
         self.incarnate()?;
         self.resets = self.resets.saturating_add(1);
-        tell(News::Reset {
+        let news = News::Reset {
             cause,
             count: self.resets,
-        });
+        };
+        tell(self.board.clock.now(), news);
         if !self.frozen {
             self.thaw();
         }
@@ -327,7 +337,8 @@ impl Machine {
 
 /// What firmware leaves behind on every CPU alike.
 fn set_common_state(fd: &VcpuFd) -> Result<(), HypervisorError> {
-    fd.set_fpu(&registers::fpu()).map_err(call("set a vCPU's floating-point state"))?;
+    fd.set_fpu(&registers::fpu())
+        .map_err(call("set a vCPU's floating-point state"))?;
     let msrs = Msrs::from_entries(&registers::msrs()).map_err(|error| HypervisorError::Call {
         step: "take a list of MSRs",
         source: io::Error::other(format!("{error:?}")),
@@ -339,9 +350,14 @@ fn set_common_state(fd: &VcpuFd) -> Result<(), HypervisorError> {
 /// The kernel's entry, on the boot CPU; the others wait for it to start them.
 fn set_boot_state(fd: &VcpuFd, entry: &EntryPoint) -> Result<(), HypervisorError> {
     let special = fd.get_sregs().map_err(call("read a vCPU's registers"))?;
-    fd.set_sregs(&registers::special(entry, &special)).map_err(call("set a vCPU's registers"))?;
-    fd.set_regs(&registers::general(entry)).map_err(call("set a vCPU's registers"))?;
-    let runnable = kvm_mp_state { mp_state: KVM_MP_STATE_RUNNABLE };
-    fd.set_mp_state(runnable).map_err(call("make the boot vCPU runnable"))?;
+    fd.set_sregs(&registers::special(entry, &special))
+        .map_err(call("set a vCPU's registers"))?;
+    fd.set_regs(&registers::general(entry))
+        .map_err(call("set a vCPU's registers"))?;
+    let runnable = kvm_mp_state {
+        mp_state: KVM_MP_STATE_RUNNABLE,
+    };
+    fd.set_mp_state(runnable)
+        .map_err(call("make the boot vCPU runnable"))?;
     Ok(())
 }

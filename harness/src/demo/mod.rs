@@ -33,7 +33,7 @@ echo 'demo: busybox watchdog -t 2000ms -T 10000ms /dev/watchdog'
 busybox watchdog -t 2000ms -T 10000ms /dev/watchdog
 sleep 5
 echo 'demo: killing the feeder with -9'
-pkill -9 -f 'busybox watchdog'
+kill -9 $(ps | awk '/[b]usybox watchdog/ { print $1 }')
 ";
 const FEED_AND_HANG: &str = "\
 echo 'demo: busybox watchdog -t 2000ms -T 10000ms /dev/watchdog'
@@ -41,7 +41,7 @@ busybox watchdog -t 2000ms -T 10000ms /dev/watchdog
 sleep 5
 echo 'demo: no acpid, and the feeder gets a SIGSTOP: a hung guest'
 killall -9 acpid
-pkill -STOP -f 'busybox watchdog'
+kill -STOP $(ps | awk '/[b]usybox watchdog/ { print $1 }')
 ";
 /// Feeds, kills, and then tells the guest's own time for ever.
 const FEED_KILL_AND_TICK: &str = "\
@@ -49,7 +49,7 @@ echo 'demo: busybox watchdog -t 2000ms -T 10000ms /dev/watchdog'
 busybox watchdog -t 2000ms -T 10000ms /dev/watchdog
 sleep 5
 echo 'demo: killing the feeder with -9'
-pkill -9 -f 'busybox watchdog'
+kill -9 $(ps | awk '/[b]usybox watchdog/ { print $1 }')
 while :; do read -r up idle </proc/uptime; echo \"demo: guest uptime $up\"; sleep 1; done
 ";
 /// The boot that finds CARDRESET reboots once more, to see that it is told once only.
@@ -64,7 +64,7 @@ echo 'demo: busybox watchdog -t 2000ms -T 10000ms /dev/watchdog'
 busybox watchdog -t 2000ms -T 10000ms /dev/watchdog
 sleep 5
 echo 'demo: killing the feeder with -9'
-pkill -9 -f 'busybox watchdog'
+kill -9 $(ps | awk '/[b]usybox watchdog/ { print $1 }')
 ";
 
 /// What a scene shows.

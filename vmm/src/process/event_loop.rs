@@ -8,7 +8,7 @@ use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use super::console_input::ConsoleInput;
 use super::control::{Reader, Teller};
 use super::notice;
-use crate::machine::{Machine, Outcome};
+use crate::machine::{Machine, Outcome, Tell};
 use crate::protocol::{Command, News};
 
 /// Which descriptor an event is about.
@@ -82,8 +82,7 @@ impl EventLoop {
         let Self {
             machine, teller, ..
         } = self;
-        let uptime_ns = machine.uptime_ns();
-        let tell: &mut dyn FnMut(News) = &mut |news| teller.tell(&notice(uptime_ns, news));
+        let tell: &mut Tell<'_> = &mut |now, news| teller.tell(&notice(now, news));
         match source {
             Source::Requests => machine.serve_requests(tell),
             Source::WatchdogTimer => {
@@ -119,9 +118,8 @@ impl EventLoop {
 
     fn serve(&mut self, commands: Vec<Command>) -> Outcome {
         for command in commands {
-            let uptime_ns = self.machine.uptime_ns();
             let teller = &self.teller;
-            let mut tell = |news| teller.tell(&notice(uptime_ns, news));
+            let mut tell = |now, news| teller.tell(&notice(now, news));
             match self.machine.serve_command(command, &mut tell) {
                 Outcome::Running => {}
                 over => return over,
@@ -156,7 +154,7 @@ impl EventLoop {
         self.machine.power_off();
         if let Outcome::Ended(ending) = outcome {
             self.teller
-                .tell(&notice(self.machine.uptime_ns(), News::Ended(ending)));
+                .tell(&notice(self.machine.now(), News::Ended(ending)));
         }
         self.outcome = Some(outcome);
     }

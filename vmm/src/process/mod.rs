@@ -14,6 +14,7 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
 use event_manager::{EventManager, SubscriberOps};
+use i6300esb::VmInstant;
 use vmm_sys_util::signal::block_signal;
 
 use crate::clock::realtime_ns;
@@ -47,7 +48,7 @@ pub fn run(control: UnixStream) -> ExitCode {
     };
     match run_machine(start, reader, teller.clone()) {
         Ok(Outcome::Failed(message)) | Err(message) => {
-            teller.tell(&notice(0, News::Failed { message }));
+            teller.tell(&notice(VmInstant::ZERO, News::Failed { message }));
             ExitCode::FAILURE
         }
         Ok(Outcome::Running | Outcome::Ended(_)) => ExitCode::SUCCESS,
@@ -61,7 +62,7 @@ fn run_machine(
 ) -> Result<Outcome, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let mut machine = Machine::new(config, Box::new(io::stdout())).map_err(|error| text(&error))?;
-    let mut tell = |news| teller.tell(&notice(0, news));
+    let mut tell = |now, news| teller.tell(&notice(now, news));
     machine.power_on(&mut tell).map_err(|error| text(&error))?;
 
     let mut manager = EventManager::new().map_err(|error| format!("no event loop: {error}"))?;
@@ -80,10 +81,10 @@ fn run_machine(
     }
 }
 
-fn notice(uptime_ns: u64, news: News) -> Notice {
+fn notice(now: VmInstant, news: News) -> Notice {
     Notice {
         realtime_ns: realtime_ns(),
-        uptime_ns,
+        uptime_ns: now.as_nanos(),
         news,
     }
 }
@@ -100,7 +101,10 @@ pub fn inherited_control(fd: RawFd) -> io::Result<UnixStream> {
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
     let kind = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(borrowed)?.st_mode);
     if kind != rustix::fs::FileType::Socket {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the descriptor is not a socket"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the descriptor is not a socket",
+        ));
     }
     // SAFETY: the descriptor is open, as fstat just told, and was put at this number for us alone
     // by the supervisor that started this process; nothing else in the process knows it.

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The bare-metal tier: the whole machine on this machine's `/dev/kvm`, with a payload small enough
+//! for a KVM that emulates its guests' code.
+
+mod actions;
+mod registers;
+mod resets;
+mod robustness;
+
+use std::process::ExitCode;
+
+use kennel::host;
+use kennel_tests::tier;
+use libtest_mimic::{Arguments, Trial};
+
+const NAME: &str = "bare-metal";
+
+fn main() -> ExitCode {
+    if let Some(status) = tier::as_kennel() {
+        return status;
+    }
+    let args = Arguments::from_args();
+    let report = host::check();
+    if !report.native_bare_metal() {
+        return tier::skipped(
+            NAME,
+            &format!("this machine has no usable /dev/kvm ({:?})", report.kvm),
+        );
+    }
+    let place = if report.native_linux() {
+        "on this machine's hardware KVM"
+    } else {
+        "on this machine's software KVM"
+    };
+    let tests = [
+        registers::tests(),
+        resets::tests(),
+        actions::tests(),
+        robustness::tests(),
+    ];
+    let tests = tests.into_iter().flatten().collect();
+    tier::run(NAME, place, &args, tests)
+}
+
+/// A test that fails by panicking.
+fn test(name: &str, body: impl FnOnce() + Send + 'static) -> Trial {
+    Trial::test(name, move || {
+        body();
+        Ok(())
+    })
+}

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Every way to a reset, and what survives it.
+
+use std::fs;
+
+use kennel_tests::machine::{Machine, Seen};
+use kennel_vmm::config::WatchdogConfig;
+use kennel_vmm::mailbox::ResetCause;
+use kennel_vmm::protocol::{Command, Ending, News};
+use libtest_mimic::Trial;
+
+use crate::registers::ended;
+use crate::test;
+
+pub(crate) fn tests() -> Vec<Trial> {
+    vec![
+        test("reset_control_register", || {
+            ordinary_reset('c', ResetCause::ResetControl)
+        }),
+        test("keyboard_controller_reset", || {
+            ordinary_reset('k', ResetCause::KeyboardController)
+        }),
+        test("triple_fault_is_a_reset", || {
+            ordinary_reset('t', ResetCause::TripleFault)
+        }),
+        test("reset_disarms_and_unlocks_the_watchdog", || {
+            ordinary_reset('p', ResetCause::ResetControl);
+        }),
+        test("host_reset", host_reset),
+        test("acpi_soft_off_ends_the_machine", soft_off),
+        test("a_hundred_bites_leave_nothing_behind", hundred_bites),
+    ]
+}
+
+fn reset(news: &News) -> Option<(ResetCause, u64)> {
+    match news {
+        News::Reset { cause, count } => Some((*cause, *count)),
+        _ => None,
+    }
+}
+
+/// The payload asks for a reset in each boot; none of them was the watchdog's.
+fn ordinary_reset(letter: char, expected: ResetCause) {
+    let mut machine = Machine::start(letter, Some(WatchdogConfig::default()));
+    for number in 1..=3 {
+        let (_, (cause, count)) = machine.news("reset", reset);
+        assert_eq!((cause, count), (expected, number));
+    }
+    machine.tell(&Command::Stop);
+    machine.news("end", ended);
+    for seen in machine.log() {
+        let Seen::Line(line) = seen else { continue };
+        assert_eq!(
+            line, "timed_out=00000000",
+            "nothing behind a reset request is reached"
+        );
+    }
+}
+
+fn host_reset() {
+    let mut machine = Machine::start('w', None);
+    machine.line("done");
+    machine.tell(&Command::Reset);
+    let (_, (cause, count)) = machine.news("reset", reset);
+    assert_eq!((cause, count), (ResetCause::Host, 1));
+    // RAM is wiped and the payload loaded anew: it runs from its start to its end again.
+    machine.line("done");
+}
+
+fn soft_off() {
+    let mut machine = Machine::start('s', None);
+    let (_, ending) = machine.news("end", ended);
+    assert_eq!(ending, Ending::GuestPowerOff);
+    let went_on = |seen: &Seen| *seen == Seen::Line("went_on".into());
+    assert!(!machine.log().iter().any(went_on));
+}
+
+/// What a process holds.
+#[derive(Debug, PartialEq, Eq)]
+struct Holdings {
+    descriptors: usize,
+    threads: usize,
+}
+
+fn holdings(pid: u32) -> Holdings {
+    let entries = |what: &str| {
+        fs::read_dir(format!("/proc/{pid}/{what}"))
+            .expect("alive")
+            .count()
+    };
+    Holdings {
+        descriptors: entries("fd"),
+        threads: entries("task"),
+    }
+}
+
+/// Resident memory in KiB.
+fn resident_kib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("alive");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .expect("a process has it");
+    line.trim()
+        .trim_end_matches("kB")
+        .trim()
+        .parse()
+        .expect("a number")
+}
+
+/// What the process holds while its machine stands still, with its VM built and its vCPU parked.
+fn at_rest(machine: &mut Machine) -> (Holdings, u64) {
+    machine.tell(&Command::Pause);
+    machine.news("pause", |news| {
+        matches!(news, News::Paused { .. }).then_some(())
+    });
+    let found = (holdings(machine.pid()), resident_kib(machine.pid()));
+    machine.tell(&Command::Resume);
+    found
+}
+
+fn hundred_bites() {
+    const BITES: u64 = 100;
+    let mut machine = Machine::start('b', Some(WatchdogConfig::default()));
+    assert_eq!(
+        machine.line("timed_out="),
+        "00000000",
+        "the first boot has no past"
+    );
+    let mut before = None;
+    for number in 1..=BITES {
+        assert_eq!(
+            machine.line("timed_out="),
+            "00000200",
+            "boot {number} reports its reset"
+        );
+        if !number.is_multiple_of(10) {
+            continue;
+        }
+        let (holds, resident) = at_rest(&mut machine);
+        match &before {
+            None => before = Some((holds, resident)),
+            Some((held, was_resident)) => {
+                assert_eq!(holds, *held, "after {number} bites");
+                // The allocator may keep a little more; a leak of one page a boot would not fit.
+                let grown = resident.saturating_sub(*was_resident);
+                assert!(grown < 256, "{grown} KiB more after {number} bites");
+            }
+        }
+    }
+    let bites = machine.log().iter().filter(|seen| match seen {
+        Seen::Notice(notice) => matches!(notice.news, News::Watchdog(_)),
+        _ => false,
+    });
+    assert!(bites.count() >= 100);
+}

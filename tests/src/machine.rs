@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A machine under test: a VM process, what it tells and what its guest prints.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kennel::supervisor::vm_process::{ConsoleEnds, VmProcess, Word};
+use kennel_vmm::config::{MachineConfig, WatchdogConfig};
+use kennel_vmm::protocol::{Command, News, Notice};
+
+use tempfile::TempPath;
+
+use crate::payload;
+
+/// Longer than anything a test waits for, on any machine.
+const BOUND: Duration = Duration::from_secs(60);
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Seen {
+    /// The machine told it.
+    Notice(Notice),
+    /// The guest printed it.
+    Line(String),
+    /// The process has closed its socket.
+    Gone,
+}
+
+impl From<Word> for Seen {
+    fn from(word: Word) -> Self {
+        match word {
+            Word::Notice(notice) => Self::Notice(*notice),
+            Word::Gone => Self::Gone,
+        }
+    }
+}
+
+/// A VM process that runs a bare-metal payload.
+#[derive(Debug)]
+pub struct Machine {
+    process: VmProcess,
+    seen: Receiver<Seen>,
+    log: Vec<Seen>,
+    kernel: Option<TempPath>,
+}
+
+impl Machine {
+    /// Starts the payload's program `letter` on a machine with this watchdog.
+    ///
+    /// # Panics
+    ///
+    /// The machine cannot be started.
+    #[must_use]
+    pub fn start(letter: char, watchdog: Option<WatchdogConfig>) -> Self {
+        let kernel = payload::write();
+        let mut machine = Self::spawn(&kernel, letter, watchdog);
+        machine.kernel = Some(kernel);
+        machine
+    }
+
+    /// Starts a machine on this kernel.
+    ///
+    /// # Panics
+    ///
+    /// The machine cannot be started.
+    #[must_use]
+    pub fn start_with(kernel: &Path) -> Self {
+        Self::spawn(kernel, 'w', None)
+    }
+
+    #[expect(
+        clippy::expect_used,
+        reason = "a test that cannot start its machine has failed"
+    )]
+    fn spawn(kernel: &Path, letter: char, watchdog: Option<WatchdogConfig>) -> Self {
+        let config = MachineConfig {
+            memory_bytes: 16 << 20,
+            vcpus: 1,
+            kernel: kernel.to_path_buf(),
+            initrd: None,
+            initrd_overlay: vec![],
+            cmdline: letter.to_string(),
+            watchdog,
+        };
+        let (sender, seen) = channel();
+        let console = ConsoleEnds {
+            input: Stdio::null(),
+            output: tap(sender.clone()),
+        };
+        let process = VmProcess::start(config, console, sender).expect("a VM process");
+        Self {
+            process,
+            seen,
+            log: vec![],
+            kernel: None,
+        }
+    }
+
+    /// Process ID of the VM process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Sends a command.
+    ///
+    /// # Panics
+    ///
+    /// The process is gone.
+    #[expect(
+        clippy::expect_used,
+        reason = "a test whose machine is gone has failed"
+    )]
+    pub fn tell(&mut self, command: &Command) {
+        self.process.tell(command).expect("the VM process listens");
+    }
+
+    /// Waits for something to happen and gives what `pick` makes of it.
+    ///
+    /// # Panics
+    ///
+    /// It doesn't happen: the machine ended, or 60 s went by.
+    #[expect(clippy::panic, reason = "a test whose event does not come has failed")]
+    pub fn wait_for<T>(&mut self, what: &str, pick: impl Fn(&Seen) -> Option<T>) -> T {
+        let end = Instant::now() + BOUND;
+        loop {
+            let seen = match self
+                .seen
+                .recv_timeout(end.saturating_duration_since(Instant::now()))
+            {
+                Ok(seen) => seen,
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("no {what} within {BOUND:?}: {:#?}", self.log)
+                }
+                Err(RecvTimeoutError::Disconnected) => panic!("no {what}: {:#?}", self.log),
+            };
+            self.log.push(seen.clone());
+            if let Some(found) = pick(&seen) {
+                return found;
+            }
+        }
+    }
+
+    /// Waits for a line of the guest's that starts with `start`, and gives the rest of it.
+    pub fn line(&mut self, start: &str) -> String {
+        self.wait_for(&format!("line {start:?}"), |seen| match seen {
+            Seen::Line(line) => line.strip_prefix(start).map(str::to_owned),
+            _ => None,
+        })
+    }
+
+    /// Waits for news that `pick` knows, with the notice they came in.
+    pub fn news<T>(&mut self, what: &str, pick: impl Fn(&News) -> Option<T>) -> (Notice, T) {
+        self.wait_for(what, |seen| match seen {
+            Seen::Notice(notice) => Some((notice.clone(), pick(&notice.news)?)),
+            _ => None,
+        })
+    }
+
+    /// Everything that happened so far, in the order of each of its two sources.
+    #[must_use]
+    pub fn log(&self) -> &[Seen] {
+        &self.log
+    }
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "a test without a pipe or a thread has failed"
+)]
+fn tap(sender: Sender<Seen>) -> Stdio {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    thread::Builder::new()
+        .name("console".into())
+        .spawn(move || {
+            for line in BufReader::new(reader).lines().map_while(Result::ok) {
+                if sender.send(Seen::Line(line.trim_end().to_owned())).is_err() {
+                    break;
+                }
+            }
+        })
+        .expect("a thread");
+    Stdio::from(writer)
+}

@@ -1,0 +1,344 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+# The bare-metal programs; see payload.rs. Position-independent: it runs elsewhere than it is linked.
+
+    .section .rodata.kennel_payload, "a"
+    .globl kennel_payload_start
+    .globl kennel_payload_end
+
+    .set COM1, 0x3f8
+    .set CONFIG_ADDRESS, 0xcf8
+    .set CONFIG_DATA, 0xcfc
+    .set WATCHDOG, 0x80002000            # bus 0, slot 4, function 0
+    .set BAR, 0xfebff000
+    .set NEW_BAR, 0xd0000000
+    .set RELOAD, 0x0c
+
+# name=HEX, of the value in eax
+.macro REPORT name
+    lea rdi, [rip + 9f]
+    call report
+    jmp 8f
+9:  .asciz "\name="
+8:
+.endm
+
+# A line of its own.
+.macro SAY text
+    lea rdi, [rip + 9f]
+    call puts
+    call newline
+    jmp 8f
+9:  .asciz "\text"
+8:
+.endm
+
+# Selects the dword that configuration register \reg is in; dx is the port of its lane.
+.macro SELECT reg
+    mov eax, WATCHDOG | (\reg & 0xfc)
+    mov dx, CONFIG_ADDRESS
+    out dx, eax
+    mov dx, CONFIG_DATA + (\reg & 3)
+.endm
+.macro CONFIG_READ8 reg
+    SELECT \reg
+    xor eax, eax
+    in al, dx
+.endm
+.macro CONFIG_READ16 reg
+    SELECT \reg
+    xor eax, eax
+    in ax, dx
+.endm
+.macro CONFIG_READ32 reg
+    SELECT \reg
+    in eax, dx
+.endm
+.macro CONFIG_WRITE8 reg, value
+    SELECT \reg
+    mov al, \value
+    out dx, al
+.endm
+.macro CONFIG_WRITE16 reg, value
+    SELECT \reg
+    mov ax, \value
+    out dx, ax
+.endm
+.macro CONFIG_WRITE32 reg, value
+    SELECT \reg
+    mov eax, \value
+    out dx, eax
+.endm
+
+# The two keys, then the caller's one protected write; rbx is the BAR.
+.macro UNLOCK
+    mov word ptr [rbx + RELOAD], 0x80
+    mov word ptr [rbx + RELOAD], 0x86
+.endm
+.macro PING
+    UNLOCK
+    mov word ptr [rbx + RELOAD], 0x100
+.endm
+.macro PRELOADS ticks
+    UNLOCK
+    mov dword ptr [rbx], \ticks
+    UNLOCK
+    mov dword ptr [rbx + 4], \ticks
+.endm
+
+kennel_payload_start:
+    cli
+    mov r12, rsi
+    lea rsp, [rip + kennel_payload_start]
+    # Memory decoding on; rbx is the BAR from here on.
+    CONFIG_WRITE16 0x04, 0x2
+    mov ebx, BAR
+    # The timed-out flag of a 16-bit RELOAD read, then cleared as Linux does.
+    movzx eax, word ptr [rbx + RELOAD]
+    and eax, 0x200
+    REPORT timed_out
+    UNLOCK
+    mov word ptr [rbx + RELOAD], 0x300
+    # The program's letter: boot_params.hdr.cmd_line_ptr.
+    mov eax, [r12 + 0x228]
+    mov al, [rax]
+    cmp al, 'w'
+    je widths
+    cmp al, 'm'
+    je move_bar
+    cmp al, 'b'
+    je bite
+    cmp al, 'l'
+    je locked
+    cmp al, 'n'
+    je nmi
+    cmp al, 'p'
+    je reset_pings
+    cmp al, 'c'
+    je reset_control
+    cmp al, 'k'
+    je keyboard
+    cmp al, 't'
+    je triple_fault
+    cmp al, 's'
+    je soft_off
+    cmp al, 'f'
+    je flood
+    SAY unknown
+stop:
+    cli
+    hlt
+    jmp stop
+
+# Every access width, in both spaces.
+widths:
+    CONFIG_READ32 0x00
+    REPORT id32
+    CONFIG_READ16 0x02
+    REPORT id16
+    CONFIG_READ8 0x03
+    REPORT id8
+    CONFIG_WRITE16 0x60, 0xffff
+    CONFIG_READ16 0x60
+    REPORT config16
+    CONFIG_READ32 0x60
+    REPORT config32
+    CONFIG_READ8 0x60
+    REPORT config8
+    CONFIG_READ8 0x61
+    REPORT config8_upper
+    CONFIG_WRITE8 0x60, 0x03
+    CONFIG_READ32 0x60
+    REPORT config_after_8
+    CONFIG_WRITE32 0x60, 0xffff0024
+    CONFIG_READ32 0x60
+    REPORT config_after_32
+    # 32-bit unlock, as OpenBSD does it.
+    mov dword ptr [rbx + RELOAD], 0x80
+    mov dword ptr [rbx + RELOAD], 0x86
+    mov dword ptr [rbx], 0xfff12345
+    mov eax, [rbx]
+    REPORT preload32
+    movzx eax, word ptr [rbx]
+    REPORT preload16
+    movzx eax, byte ptr [rbx + 2]
+    REPORT preload8
+    mov eax, [rbx + 4]
+    REPORT preload2
+    # 8-bit unlock, as Linux 2.6 does it.
+    mov byte ptr [rbx + RELOAD], 0x80
+    mov byte ptr [rbx + RELOAD], 0x86
+    mov dword ptr [rbx + 4], 0x777
+    mov eax, [rbx + 4]
+    REPORT preload2_after_8
+    # Without an unlock nothing changes.
+    mov dword ptr [rbx + 4], 0x888
+    mov eax, [rbx + 4]
+    REPORT preload2_locked
+    CONFIG_WRITE32 0x68, 0x00000002
+    CONFIG_READ8 0x68
+    REPORT enabled32
+    CONFIG_WRITE8 0x68, 0x00
+    CONFIG_READ32 0x68
+    REPORT disabled8
+    mov eax, [rbx + 0x10]
+    REPORT beyond_bar
+    SAY done
+    jmp stop
+
+# Armed with about 0.2 s over both stages, pinged at its old place, moved, pinged at its new one for
+# longer than that, and left alone.
+move_bar:
+    PRELOADS 100
+    CONFIG_WRITE8 0x68, 0x02
+    PING
+    CONFIG_WRITE32 0x10, 0xffffffff
+    CONFIG_READ32 0x10
+    REPORT size
+    CONFIG_WRITE32 0x10, NEW_BAR
+    mov eax, [rbx + RELOAD]
+    REPORT old_place
+    mov ebx, NEW_BAR
+    mov eax, [rbx]
+    REPORT new_place
+    SAY moved
+    mov ecx, 20000
+1:  PING
+    dec ecx
+    jnz 1b
+    # Decoding off: a ping that reaches nobody.
+    CONFIG_WRITE16 0x04, 0x0
+    PING
+    mov eax, [rbx]
+    REPORT disabled
+    CONFIG_WRITE16 0x04, 0x2
+    SAY alone
+    jmp stop
+
+# Two stages of one tick each, and no ping.
+bite:
+    PRELOADS 1
+    CONFIG_WRITE8 0x68, 0x02
+    jmp stop
+
+# Enabled and locked in one write; what tries to disable it is ignored.
+locked:
+    PRELOADS 20
+    CONFIG_WRITE8 0x68, 0x03
+    CONFIG_WRITE8 0x68, 0x00
+    CONFIG_READ8 0x68
+    REPORT lock
+    jmp stop
+
+# An NMI handler, and a watchdog that nobody feeds.
+nmi:
+    lea rdi, [rip + idt]
+    and rdi, -16
+    mov rsi, rdi
+    mov ecx, 3 * 16
+    xor eax, eax
+    rep stosb
+    lea rax, [rip + on_nmi]
+    mov [rsi + 2 * 16], ax
+    mov cx, cs
+    mov [rsi + 2 * 16 + 2], cx
+    mov word ptr [rsi + 2 * 16 + 4], 0x8e00
+    shr rax, 16
+    mov [rsi + 2 * 16 + 6], ax
+    shr rax, 16
+    mov [rsi + 2 * 16 + 8], eax
+    mov word ptr [rip + idt_descriptor], 3 * 16 - 1
+    mov [rip + idt_descriptor + 2], rsi
+    lidt [rip + idt_descriptor]
+    PRELOADS 20
+    CONFIG_WRITE8 0x68, 0x02
+    jmp stop
+on_nmi:
+    SAY nmi
+    iretq
+
+# Fed, and reset while armed: the reset must disarm it.
+reset_pings:
+    PRELOADS 2000
+    CONFIG_WRITE8 0x68, 0x03
+    PING
+reset_control:
+    mov dx, 0xcf9
+    mov al, 0x06
+    out dx, al
+    # What lies behind the request must not be reached.
+    SAY went_on
+    jmp stop
+keyboard:
+    mov al, 0xfe
+    out 0x64, al
+    SAY went_on
+    jmp stop
+triple_fault:
+    mov word ptr [rip + idt_descriptor], 0
+    lidt [rip + idt_descriptor]
+    ud2
+soft_off:
+    mov dx, 0x604
+    mov ax, 0x2000
+    out dx, ax
+    SAY went_on
+    jmp stop
+
+# Arms and disarms as fast as it can.
+flood:
+    SAY flooding
+1:  CONFIG_WRITE8 0x68, 0x02
+    CONFIG_WRITE8 0x68, 0x00
+    jmp 1b
+
+# rdi: name; eax: value. Keeps rbx, rcx and r12.
+report:
+    push rcx
+    push rax
+    call puts
+    pop rax
+    mov ecx, 8
+1:  rol eax, 4
+    push rax
+    and al, 0xf
+    cmp al, 10
+    jb 2f
+    add al, 'a' - '0' - 10
+2:  add al, '0'
+    mov dx, COM1
+    out dx, al
+    pop rax
+    dec ecx
+    jnz 1b
+    call newline
+    pop rcx
+    ret
+
+# rdi: text.
+puts:
+    mov dx, COM1
+1:  mov al, [rdi]
+    test al, al
+    jz 2f
+    out dx, al
+    inc rdi
+    jmp 1b
+2:  ret
+
+newline:
+    mov dx, COM1
+    mov al, 10
+    out dx, al
+    ret
+
+    .balign 16
+idt_descriptor:
+    .skip 16
+    # Room for three 16-byte gates at any alignment.
+    .skip 16
+idt:
+    .skip 16
+idt_room:
+    .skip 64
+kennel_payload_end:
+    .previous
