@@ -292,8 +292,7 @@ pub enum BoxError {
 ///
 /// The first signal of SIGINT, SIGTERM, SIGHUP or SIGQUIT to this process is passed on to the command; a second one, or
 /// one before the command runs, ends the box at once ([`BoxExit::Signal`]). While stdin is a terminal, it is in raw
-/// mode: its Ctrl-C is the command's. The box never outlives the calling thread. After the return those signals are
-/// no longer acted on; end the process with [`BoxExit::status`] soon.
+/// mode: its Ctrl-C is the command's. The box never outlives the calling thread.
 ///
 /// # Errors
 /// See [`BoxError`]. The box is gone whatever is returned.

@@ -4,10 +4,13 @@
 use std::fs;
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{PollFd, PollFlags};
 use signal_hook::SigId;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH};
+use signal_hook::flag::register_conditional_default;
 use signal_hook::low_level::{pipe, unregister};
 
 const WATCHED: [i32; 5] = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH];
@@ -28,6 +31,16 @@ struct Watch {
     pipe: UnixStream,
 }
 
+/// Who is watching. A handler, once installed, stays for good; so it does what would happen without it while nobody is.
+#[derive(Debug, Default)]
+struct Watchers {
+    count: usize,
+    has_defaults: [bool; WATCHED.len()],
+}
+
+static WATCHERS: LazyLock<Mutex<Watchers>> = LazyLock::new(Mutex::default);
+static NOBODY_WATCHES: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
 /// Catches signals until dropped. Those that this process was told to ignore (as by nohup) stay ignored.
 #[derive(Debug)]
 pub(super) struct Signals(Vec<Watch>);
@@ -35,21 +48,35 @@ pub(super) struct Signals(Vec<Watch>);
 impl Signals {
     pub(super) fn watch() -> io::Result<Self> {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let mut signals = Self(Vec::new());
+        // From here on, dropping this counts the watcher out again.
+        let mut signals = Self::begin();
+        signals.fill(&status)?;
+        Ok(signals)
+    }
+
+    fn begin() -> Self {
+        let mut watchers = watchers();
+        watchers.count += 1;
+        NOBODY_WATCHES.store(false, Ordering::SeqCst);
+        Self(Vec::new())
+    }
+
+    fn fill(&mut self, status: &str) -> io::Result<()> {
+        install_defaults(status)?;
         for signal in WATCHED {
-            if is_ignored(&status, signal) {
+            if is_ignored(status, signal) {
                 continue;
             }
             let (reader, writer) = UnixStream::pair()?;
             reader.set_nonblocking(true)?;
             let id = pipe::register(signal, writer)?;
-            signals.0.push(Watch {
+            self.0.push(Watch {
                 id,
                 signal,
                 pipe: reader,
             });
         }
-        Ok(signals)
+        Ok(())
     }
 
     pub(super) fn poll_fds<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
@@ -85,7 +112,26 @@ impl Drop for Signals {
         for watch in &self.0 {
             unregister(watch.id);
         }
+        let mut watchers = watchers();
+        watchers.count = watchers.count.saturating_sub(1);
+        NOBODY_WATCHES.store(watchers.count == 0, Ordering::SeqCst);
     }
+}
+
+fn watchers() -> MutexGuard<'static, Watchers> {
+    WATCHERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Once per signal and process.
+fn install_defaults(status: &str) -> io::Result<()> {
+    let mut watchers = watchers();
+    for (signal, has_default) in WATCHED.into_iter().zip(&mut watchers.has_defaults) {
+        if !*has_default && !is_ignored(status, signal) {
+            register_conditional_default(signal, Arc::clone(&NOBODY_WATCHES))?;
+            *has_default = true;
+        }
+    }
+    Ok(())
 }
 
 /// Whether the text of `/proc/PID/status` says that `signal` is ignored.
@@ -103,6 +149,15 @@ fn is_ignored(status: &str, signal: i32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_signal_is_caught_while_watched() {
+        let signals = Signals::watch().expect("descriptors");
+        assert_eq!(signals.caught(), []);
+        signal_hook::low_level::raise(SIGQUIT).expect("a signal of this process");
+        assert_eq!(signals.caught(), [Caught::Forward(3)]);
+        assert_eq!(signals.caught(), [], "each is told once");
+    }
 
     #[test]
     fn the_mask_of_ignored_signals_is_read() {

@@ -29,9 +29,15 @@ impl Tail {
             .filter(|line| !line.is_empty() && !is_noise(line))
             .collect();
         let first = lines.len().saturating_sub(LINES);
-        lines
-            .iter()
-            .skip(first)
+        let (before, last) = lines.split_at(first);
+        // A panic's reason stands above its long trace.
+        let panic = before.iter().rfind(|line| line.contains("Kernel panic"));
+        if last.is_empty() {
+            return " (nothing)".to_owned();
+        }
+        panic
+            .into_iter()
+            .chain(last)
             .map(|line| format!("\n  | {line}"))
             .collect()
     }
@@ -72,6 +78,18 @@ mod tests {
         tail.push(b"\x1bc\x1b[?7l\x1b[2JSeaBIOS\r\n\r\nwarning: TCG doesn't support requested feature: x\n");
         tail.push(b"Kernel panic\xff\n");
         assert_eq!(tail.lines(), "\n  | SeaBIOS\n  | Kernel panic\u{fffd}");
+    }
+
+    #[test]
+    fn a_panic_is_shown_with_its_reason() {
+        let mut tail = Tail::default();
+        assert_eq!(tail.lines(), " (nothing)");
+        tail.push(b"Kernel panic - not syncing: why\n");
+        (0..LINES).for_each(|_| tail.push(b"trace\n"));
+        assert!(
+            tail.lines()
+                .starts_with("\n  | Kernel panic - not syncing: why\n  | trace")
+        );
     }
 
     #[test]

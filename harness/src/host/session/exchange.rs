@@ -57,6 +57,8 @@ struct Output {
 /// A box and everything that is connected to it.
 #[derive(Debug)]
 pub(super) struct Exchange<'a> {
+    /// Fields are dropped in this order: the terminal is itself again before signals take their usual effect.
+    raw: Option<RawMode>,
     command: &'a BoxCommand,
     start: Start,
     link: Link,
@@ -71,8 +73,6 @@ pub(super) struct Exchange<'a> {
     first_signal: Option<Instant>,
     phase: Phase,
     started: Instant,
-    raw: Option<RawMode>,
-    // Dropped last: the terminal is restored first, and nothing else depends on it.
     qemu: Qemu,
 }
 
