@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The down-counter: clocks to nanoseconds without rounding away, rounds of one or two stages.
 
-use core::num::NonZeroU32;
+use core::num::{NonZeroU32, NonZeroU64};
 
 use crate::spec;
 use crate::time::VmInstant;
@@ -66,24 +66,24 @@ impl ClockRate {
 
     /// The instant `clocks` after `start`, exact to a fraction of a nanosecond. Saturates at [`VmInstant::MAX`].
     pub(crate) fn expiry_after(self, start: Expiry, clocks: u64) -> Expiry {
-        let Some(scaled) = clocks.checked_mul(u64::from(self.numerator)) else {
-            return self.expiry_far_after(start, clocks);
-        };
-        if self.denominator == NonZeroU32::MIN {
-            return Expiry::exactly(start.at.saturating_add(scaled));
+        match clocks.checked_mul(u64::from(self.numerator)) {
+            Some(nanos) if self.denominator == NonZeroU32::MIN => {
+                Expiry::exactly(start.at.saturating_add(nanos))
+            }
+            Some(parts) if parts >= u64::from(start.ahead) => self.expiry_in_parts(start, parts),
+            _ => self.expiry_far_after(start, clocks),
         }
-        let Some(parts) = scaled.checked_sub(u64::from(start.ahead)) else {
-            return self.expiry_far_after(start, clocks);
-        };
-        let denominator = u64::from(self.denominator.get());
-        let (whole, rest) = (
-            parts / self.denominator_u64(),
-            parts % self.denominator_u64(),
-        );
+    }
+
+    /// [`Self::expiry_after`] for `parts` of a nanosecond, counted from the whole nanosecond that `start` is ahead of.
+    fn expiry_in_parts(self, start: Expiry, parts: u64) -> Expiry {
+        let parts = parts.saturating_sub(u64::from(start.ahead));
+        let denominator = NonZeroU64::from(self.denominator);
+        let (whole, rest) = (parts / denominator, parts % denominator);
         if rest == 0 {
             return Expiry::exactly(start.at.saturating_add(whole));
         }
-        let ahead = u32::try_from(denominator.saturating_sub(rest)).unwrap_or(0);
+        let ahead = u32::try_from(denominator.get().saturating_sub(rest)).unwrap_or(0);
         Expiry {
             at: start.at.saturating_add(whole.saturating_add(1)),
             ahead,
@@ -141,13 +141,6 @@ impl ClockRate {
     /// Parts of a nanosecond that [`Expiry::ahead`] counts in.
     pub(crate) const fn parts_per_nano(self) -> u32 {
         self.denominator.get()
-    }
-
-    const fn denominator_u64(self) -> core::num::NonZeroU64 {
-        match core::num::NonZeroU64::new(self.denominator.get() as u64) {
-            Some(denominator) => denominator,
-            None => core::num::NonZeroU64::MIN,
-        }
     }
 }
 
@@ -264,6 +257,16 @@ impl Round {
             clocks,
             repeated: false,
             output_active: false,
+        }
+    }
+
+    /// This round, which starts at instant 0, started at `now` instead.
+    #[inline]
+    pub(crate) fn at(&self, now: VmInstant) -> Self {
+        let at = now.saturating_add(self.expiry.at.as_nanos());
+        Self {
+            expiry: Expiry { at, ..self.expiry },
+            ..*self
         }
     }
 

@@ -4,7 +4,7 @@
 use crate::config::Config;
 use crate::countdown::{Mode, Stage};
 use crate::effects::{Effects, Events};
-use crate::registers::{DataPhases, read_lanes};
+use crate::registers::{DataPhases, Lanes, Written, read_lanes};
 use crate::reports::{Reports, WAKE_INTERVAL_NS};
 use crate::spec;
 use crate::time::{TimerRequest, VmInstant};
@@ -67,6 +67,8 @@ pub struct I6300Esb {
     config: Config,
     // Runtime glue: what the embedder was last told.
     armed_for: Option<VmInstant>,
+    /// Before this instant nothing is due and nothing waits to be reported. Kept by `move_timer`.
+    at_rest_until: VmInstant,
     last_wake: Option<VmInstant>,
     interrupt: bool,
     first_stage_reports: Reports,
@@ -79,13 +81,15 @@ impl I6300Esb {
     /// A device at power-on: disarmed, unlocked, interrupt low, no timer.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self::from_watchdog(config, Watchdog::power_on())
+        let watchdog = Watchdog::power_on(&config);
+        Self::from_watchdog(config, watchdog)
     }
 
     pub(crate) fn from_watchdog(config: Config, watchdog: Watchdog) -> Self {
         Self {
             config,
             armed_for: None,
+            at_rest_until: VmInstant::ZERO,
             last_wake: None,
             interrupt: false,
             first_stage_reports: Reports::default(),
@@ -137,12 +141,54 @@ impl I6300Esb {
 
     /// Writes BAR 0 at `offset` from its start. Bytes beyond the BAR are ignored. Any width and alignment.
     pub fn mmio_write(&mut self, now: VmInstant, offset: u64, data: &[u8]) -> Effects {
+        // The short way, which the three writes of a ping take: one data phase, and nothing due or to be told.
+        if now < self.at_rest_until
+            && offset < spec::BAR_SIZE
+            && let Some((dword, lanes)) = Lanes::within_dword(offset, data)
+        {
+            return match self.watchdog.registers.mmio_write(dword, lanes) {
+                Written::Stored => Effects::none(),
+                Written::Ping => self.ping(now),
+                other => self.after_rare_write(now, other),
+            };
+        }
+        self.mmio_write_in_phases(now, offset, data)
+    }
+
+    /// At rest, so the deadline is the end of the round; as a rule it moved later, and the timer stays.
+    #[inline]
+    fn ping(&mut self, now: VmInstant) -> Effects {
+        self.watchdog.ping(now);
+        match (&self.watchdog.round, self.armed_for) {
+            (Some(round), Some(armed_for)) if armed_for <= round.expiry.at => {
+                self.at_rest_until = round.expiry.at;
+                Effects::none()
+            }
+            _ => self.settle_quietly(now),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn settle_quietly(&mut self, now: VmInstant) -> Effects {
+        self.settle(now, Events::NONE)
+    }
+
+    #[cold]
+    fn after_rare_write(&mut self, now: VmInstant, written: Written) -> Effects {
+        self.watchdog.after_write(&self.config, now, written);
+        self.settle_quietly(now)
+    }
+
+    #[cold]
+    fn mmio_write_in_phases(&mut self, now: VmInstant, offset: u64, data: &[u8]) -> Effects {
         self.access(now, |watchdog, config| {
             if offset >= spec::BAR_SIZE {
                 watchdog.note_ignored();
             }
             for (dword, lanes) in DataPhases::new(offset, data, spec::BAR_SIZE) {
-                watchdog.mmio_write(config, now, dword, lanes);
+                let written = watchdog.registers.mmio_write(dword, lanes);
+                watchdog.after_write(config, now, written);
             }
         })
     }
@@ -159,32 +205,43 @@ impl I6300Esb {
     /// a loop of its own can wait for this instead of keeping a timer.
     #[must_use]
     pub fn deadline(&self) -> Option<VmInstant> {
-        let spaced = |at: VmInstant| match self.last_wake {
+        let expiry = match &self.watchdog.round {
+            Some(round) if round.repeated => Some(self.spaced(round.expiry.at)),
+            Some(round) => Some(round.expiry.at),
+            None => None,
+        };
+        if self.watchdog.has_unreported() {
+            self.or_report(expiry)
+        } else {
+            expiry
+        }
+    }
+
+    /// The earlier of `expiry` and the instant at which a held-back report may go out.
+    #[cold]
+    fn or_report(&self, expiry: Option<VmInstant>) -> Option<VmInstant> {
+        let first_stage = self
+            .watchdog
+            .first_stage
+            .and_then(|_| self.first_stage_reports.next_allowed());
+        let bites = self
+            .watchdog
+            .bites
+            .and_then(|_| self.bite_reports.next_allowed());
+        let report = first_stage
+            .into_iter()
+            .chain(bites)
+            .min()
+            .map(|at| self.spaced(at));
+        expiry.into_iter().chain(report).min()
+    }
+
+    /// Not sooner after the last wake than the host can bear for ever.
+    fn spaced(&self, at: VmInstant) -> VmInstant {
+        match self.last_wake {
             Some(last) => at.max(last.saturating_add(WAKE_INTERVAL_NS)),
             None => at,
-        };
-        let expiry = self
-            .watchdog
-            .round
-            .as_ref()
-            .map(|round| match round.repeated {
-                true => spaced(round.expiry.at),
-                false => round.expiry.at,
-            });
-        let held_back = |pending: bool, reports: &Reports| {
-            reports.next_allowed().filter(|_| pending).map(spaced)
-        };
-        [
-            expiry,
-            held_back(
-                self.watchdog.first_stage.is_some(),
-                &self.first_stage_reports,
-            ),
-            held_back(self.watchdog.bites.is_some(), &self.bite_reports),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        }
     }
 
     /// Resets the device. A bite that was due before the reset is still reported; one that was reported before and only
@@ -198,8 +255,8 @@ impl I6300Esb {
             events.set_disarmed();
         }
         match kind {
-            ResetKind::Platform => self.watchdog.reset(),
-            ResetKind::PowerOn => self.watchdog = Watchdog::power_on(),
+            ResetKind::Platform => self.watchdog.reset(&self.config),
+            ResetKind::PowerOn => self.watchdog = Watchdog::power_on(&self.config),
         }
         self.first_stage_reports = Reports::default();
         self.bite_reports = Reports::default();
@@ -279,6 +336,7 @@ impl I6300Esb {
     }
 
     /// Compares the device with what the embedder was last told.
+    #[inline(never)]
     pub(crate) fn settle(&mut self, now: VmInstant, mut events: Events) -> Effects {
         self.report(now, &mut events);
         let level = self.watchdog.registers.interrupt_level();
@@ -292,6 +350,13 @@ impl I6300Esb {
     }
 
     fn report(&mut self, now: VmInstant, events: &mut Events) {
+        if self.watchdog.has_unreported() {
+            self.report_what_is_allowed(now, events);
+        }
+    }
+
+    #[cold]
+    fn report_what_is_allowed(&mut self, now: VmInstant, events: &mut Events) {
         if let Some(pending) = &self.watchdog.first_stage
             && self.first_stage_reports.admit(now, pending.fresh)
         {
@@ -308,6 +373,11 @@ impl I6300Esb {
 
     /// A deadline that moved later leaves the timer alone: it will fire too early, and be moved then.
     fn move_timer(&mut self) -> TimerRequest {
+        self.at_rest_until = match &self.watchdog.round {
+            _ if self.watchdog.has_unreported() => VmInstant::ZERO,
+            Some(round) => round.expiry.at,
+            None => VmInstant::MAX,
+        };
         match (self.deadline(), self.armed_for) {
             (Some(deadline), Some(armed_for)) if armed_for <= deadline => TimerRequest::Keep,
             (Some(deadline), _) => {

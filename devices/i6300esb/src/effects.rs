@@ -17,11 +17,17 @@ pub struct Effects {
 
 impl Effects {
     /// Nothing to do.
-    pub const NONE: Self = Self {
-        interrupt: None,
-        timer: TimerRequest::Keep,
-        events: Events::NONE,
-    };
+    pub const NONE: Self = Self::none();
+
+    /// [`Self::NONE`], made in place: copying the constant would copy the room for events too.
+    #[inline(always)]
+    pub(crate) const fn none() -> Self {
+        Self {
+            interrupt: None,
+            timer: TimerRequest::Keep,
+            events: Events::none(),
+        }
+    }
 }
 
 /// The end of the first stage.
@@ -97,13 +103,18 @@ pub struct Events {
 
 impl Events {
     /// No event.
-    pub const NONE: Self = Self {
-        first_stage: None,
-        bite: None,
-        disarmed: false,
-        armed: false,
-        locked: false,
-    };
+    pub const NONE: Self = Self::none();
+
+    #[inline(always)]
+    pub(crate) const fn none() -> Self {
+        Self {
+            first_stage: None,
+            bite: None,
+            disarmed: false,
+            armed: false,
+            locked: false,
+        }
+    }
 
     /// Whether nothing happened.
     #[must_use]

@@ -7,7 +7,8 @@
 use crate::countdown::{Mode, Program};
 use crate::spec;
 
-/// One 32-bit data phase of a write: the lanes driven (`mask`, all ones per byte) and what they carry.
+/// One 32-bit data phase of a write: the lanes driven (`mask`, all ones per byte) and what they carry; lanes
+/// that are not driven are 0 in `value`.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Lanes {
     pub(crate) value: u32,
@@ -16,6 +17,7 @@ pub(crate) struct Lanes {
 
 impl Lanes {
     /// Up to four bytes that start at `lane` 0 to 3.
+    #[inline]
     fn new(lane: u64, bytes: &[u8]) -> Self {
         let (value, mask) = match *bytes {
             [a] => (u32::from(a), 0xff),
@@ -36,14 +38,28 @@ impl Lanes {
         }
     }
 
+    /// An access that stays within one dword, with the offset of that dword.
+    #[inline]
+    pub(crate) fn within_dword(offset: u64, bytes: &[u8]) -> Option<(u64, Self)> {
+        let lane = offset & 3;
+        let fits = match bytes.len() {
+            1 => true,
+            2 => lane < 3,
+            3 => lane < 2,
+            4 => lane == 0,
+            _ => false,
+        };
+        fits.then(|| (offset & !3, Self::new(lane, bytes)))
+    }
+
     /// `old` with the driven lanes replaced.
     const fn merge(self, old: u32) -> u32 {
-        (old & !self.mask) | (self.value & self.mask)
+        (old & !self.mask) | self.value
     }
 
     /// Bits driven and set.
     const fn set(self) -> u32 {
-        self.value & self.mask
+        self.value
     }
 
     /// Whether any lane of `bits` is driven.
@@ -128,6 +144,10 @@ pub enum UnlockPhase {
 pub(crate) enum Written {
     /// Taken.
     Stored,
+    /// A preload, which the next load of the counter takes.
+    Programmed,
+    /// The interrupt may have been acknowledged.
+    Acknowledged,
     /// A ping.
     Ping,
     /// A protected register written without its unlock sequence.
@@ -220,6 +240,7 @@ impl Registers {
     }
 
     /// One data phase of a write to BAR 0.
+    #[inline]
     pub(crate) const fn mmio_write(&mut self, dword: u64, lanes: Lanes) -> Written {
         match dword {
             spec::GINTSR => {
@@ -227,7 +248,7 @@ impl Registers {
                 if lanes.set() & spec::INT_ACTIVE != 0 {
                     self.interrupt_active = false;
                 }
-                Written::Stored
+                Written::Acknowledged
             }
             spec::RELOAD if lanes.set() == spec::UNLOCK_KEY1 => {
                 self.unlock = UnlockPhase::FirstKey;
@@ -252,8 +273,14 @@ impl Registers {
             return Written::Ignored;
         }
         match dword {
-            spec::PRELOAD1 => self.preload1 = lanes.merge(self.preload1) & spec::PRELOAD_MASK,
-            spec::PRELOAD2 => self.preload2 = lanes.merge(self.preload2) & spec::PRELOAD_MASK,
+            spec::PRELOAD1 => {
+                self.preload1 = lanes.merge(self.preload1) & spec::PRELOAD_MASK;
+                return Written::Programmed;
+            }
+            spec::PRELOAD2 => {
+                self.preload2 = lanes.merge(self.preload2) & spec::PRELOAD_MASK;
+                return Written::Programmed;
+            }
             spec::RELOAD => {
                 if lanes.set() & (spec::RELOAD_TIMEOUT | spec::RELOAD_TIMEOUT_LINUX_2_6) != 0 {
                     self.timed_out = false;
@@ -422,7 +449,7 @@ mod tests {
         unlock(&mut registers);
         assert_eq!(
             write(&mut registers, spec::PRELOAD1, &[1, 2, 0xf3, 0xff]),
-            [Written::Stored]
+            [Written::Programmed]
         );
         assert_eq!(registers.preload1, 0x3_0201, "bits 31:20 do not exist");
         assert_eq!(
@@ -438,7 +465,7 @@ mod tests {
         unlock(&mut registers);
         assert_eq!(
             write(&mut registers, spec::PRELOAD1, &[1, 0, 0, 0, 2, 0, 0, 0]),
-            [Written::Stored, Written::Ignored]
+            [Written::Programmed, Written::Ignored]
         );
         assert_eq!(
             (registers.preload1, registers.preload2),

@@ -10,7 +10,7 @@ use crate::effects::{Bite, Effects, Events, FirstStage};
 use crate::registers::{Registers, UnlockPhase};
 use crate::spec;
 use crate::time::{Past, TimerRequest, VmInstant};
-use crate::watchdog::{Counters, Pending, Watchdog};
+use crate::watchdog::{Counters, Pending, Watchdog, next_round};
 
 /// The version of [`State`] that this crate writes, and the newest it reads.
 pub const STATE_VERSION: u16 = 1;
@@ -185,6 +185,7 @@ impl I6300Esb {
         let Watchdog {
             registers,
             round,
+            next_round: _,
             armed_at,
             last_ping,
             counters,
@@ -380,6 +381,7 @@ fn check_and_build(
     }
     Ok(Watchdog {
         registers,
+        next_round: next_round(&registers, config),
         round: round
             .map(|round| check_round(config.clock, &round, now))
             .transpose()?,

@@ -39,6 +39,8 @@ pub(crate) struct Watchdog {
     pub(crate) registers: Registers,
     /// `None` while the counter stands still.
     pub(crate) round: Option<Round>,
+    /// The round that a ping would start at instant 0. Follows the registers, so that a ping need not multiply.
+    pub(crate) next_round: Round,
     /// When the guest last enabled the watchdog.
     pub(crate) armed_at: Past,
     /// The last ping since then.
@@ -49,9 +51,11 @@ pub(crate) struct Watchdog {
 }
 
 impl Watchdog {
-    pub(crate) fn power_on() -> Self {
+    pub(crate) fn power_on(config: &Config) -> Self {
+        let registers = Registers::power_on();
         Self {
-            registers: Registers::power_on(),
+            registers,
+            next_round: next_round(&registers, config),
             round: None,
             armed_at: Past::at(VmInstant::ZERO),
             last_ping: None,
@@ -62,22 +66,23 @@ impl Watchdog {
     }
 
     /// Platform reset. What has not been reported yet is dropped: acting on it would hit the next boot.
-    pub(crate) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self, config: &Config) {
         self.registers.reset();
+        self.reprogram(config);
         self.round = None;
         self.last_ping = None;
         self.first_stage = None;
         self.bites = None;
     }
 
-    /// Accounts every expiry up to and including `now`. Tells whether there was one.
-    pub(crate) fn advance(&mut self, config: &Config, now: VmInstant) -> bool {
-        match &self.round {
-            Some(round) if round.expiry.at <= now => {
-                self.catch_up(config, now);
-                true
-            }
-            _ => false,
+    pub(crate) const fn has_unreported(&self) -> bool {
+        self.first_stage.is_some() || self.bites.is_some()
+    }
+
+    /// Accounts every expiry up to and including `now`.
+    pub(crate) fn advance(&mut self, config: &Config, now: VmInstant) {
+        if matches!(&self.round, Some(round) if round.expiry.at <= now) {
+            self.catch_up(config, now);
         }
     }
 
@@ -111,7 +116,7 @@ impl Watchdog {
         }
         match config.after_bite {
             AfterBite::Rearm => self.start_over(config, round.expiry, now),
-            AfterBite::Disarm if acts => self.disarm_as_qemu(),
+            AfterBite::Disarm if acts => self.disarm_as_qemu(config),
             AfterBite::Disarm | AfterBite::Halt => self.round = None,
         }
     }
@@ -185,7 +190,7 @@ impl Watchdog {
             );
             match config.after_bite {
                 AfterBite::Rearm => {}
-                AfterBite::Disarm => return self.disarm_as_qemu(),
+                AfterBite::Disarm => return self.disarm_as_qemu(config),
                 AfterBite::Halt => {
                     self.round = None;
                     return;
@@ -203,8 +208,9 @@ impl Watchdog {
     }
 
     /// QEMU behaviour: the device resets itself; the timed-out flag stays.
-    fn disarm_as_qemu(&mut self) {
+    fn disarm_as_qemu(&mut self, config: &Config) {
         self.registers.reset();
+        self.reprogram(config);
         self.round = None;
     }
 
@@ -242,11 +248,12 @@ impl Watchdog {
         pending.fresh |= fresh;
     }
 
-    /// One data phase of a write to BAR 0, at `now`.
-    pub(crate) fn mmio_write(&mut self, config: &Config, now: VmInstant, dword: u64, lanes: Lanes) {
-        match self.registers.mmio_write(dword, lanes) {
-            Written::Stored => {}
-            Written::Ping => self.ping(config, now),
+    /// What a data phase of a write to BAR 0 asks for, done at `now`.
+    pub(crate) fn after_write(&mut self, config: &Config, now: VmInstant, written: Written) {
+        match written {
+            Written::Stored | Written::Acknowledged => {}
+            Written::Programmed => self.reprogram(config),
+            Written::Ping => self.ping(now),
             Written::Ignored => self.note_ignored(),
         }
     }
@@ -262,46 +269,58 @@ impl Watchdog {
         const WDT: u64 = spec::CONFIG_WDT as u64;
         const LOCK: u64 = spec::CONFIG_LOCK as u64;
         match dword {
-            WDT => self.registers.config_write(lanes),
-            LOCK => match self.registers.lock_write(lanes) {
-                LockWritten::Ignored => self.note_ignored(),
-                LockWritten::Stored { was_enabled } => {
-                    match (was_enabled, self.registers.enabled()) {
-                        (false, true) => self.enable(config, now),
-                        (true, false) => self.round = None,
-                        // Written again while it runs: nothing restarts.
-                        (true, true) | (false, false) => {}
-                    }
-                }
-            },
+            WDT => {
+                self.registers.config_write(lanes);
+                self.reprogram(config);
+            }
+            LOCK => {
+                let written = self.registers.lock_write(lanes);
+                self.reprogram(config);
+                self.after_lock_write(now, written);
+            }
             _ => {}
         }
     }
 
+    fn after_lock_write(&mut self, now: VmInstant, written: LockWritten) {
+        match written {
+            LockWritten::Ignored => self.note_ignored(),
+            LockWritten::Stored { was_enabled } => match (was_enabled, self.registers.enabled()) {
+                (false, true) => self.enable(now),
+                (true, false) => self.round = None,
+                // Written again while it runs: nothing restarts.
+                (true, true) | (false, false) => {}
+            },
+        }
+    }
+
     /// Back to the first stage with the preloads as they are now. A no-op while disabled.
-    fn ping(&mut self, config: &Config, now: VmInstant) {
+    #[inline]
+    pub(crate) fn ping(&mut self, now: VmInstant) {
         if !self.registers.enabled() {
             return;
         }
         self.counters.pings = self.counters.pings.saturating_add(1);
         self.last_ping = Some(Past::at(now));
-        let program = self.registers.program();
-        let output_active = program.mode == Mode::FreeRunning
-            && self.round.is_some_and(|round| round.output_active);
+        let output_active = match self.next_round.mode {
+            Mode::Watchdog => false,
+            Mode::FreeRunning => self.round.is_some_and(|round| round.output_active),
+        };
         self.round = Some(Round {
             output_active,
-            ..Round::start(&program, Expiry::exactly(now), config.clock)
+            ..self.next_round.at(now)
         });
     }
 
-    fn enable(&mut self, config: &Config, now: VmInstant) {
+    fn enable(&mut self, now: VmInstant) {
         self.armed_at = Past::at(now);
         self.last_ping = None;
-        self.round = Some(Round::start(
-            &self.registers.program(),
-            Expiry::exactly(now),
-            config.clock,
-        ));
+        self.round = Some(self.next_round.at(now));
+    }
+
+    /// Must follow every change of preloads, prescaler or mode.
+    fn reprogram(&mut self, config: &Config) {
+        self.next_round = next_round(&self.registers, config);
     }
 
     pub(crate) fn note_ignored(&mut self) {
@@ -324,4 +343,13 @@ impl Watchdog {
             .min(u64::from(spec::PRELOAD_MASK));
         u32::try_from(ticks).unwrap_or(spec::PRELOAD_MASK)
     }
+}
+
+/// See [`Watchdog::next_round`].
+pub(crate) fn next_round(registers: &Registers, config: &Config) -> Round {
+    Round::start(
+        &registers.program(),
+        Expiry::exactly(VmInstant::ZERO),
+        config.clock,
+    )
 }
