@@ -4,12 +4,13 @@
 //! Prints each divergence, the speed, and as the last line `N passed, M failed`, counting traces. Exit status 0 if every
 //! trace passed, 1 if one failed or a file cannot be used, 2 without a file.
 
+mod parse;
 mod trace;
 
-use std::io::{BufRead, BufReader};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use parse::parse_line;
 use trace::{Trace, replay};
 
 #[derive(Default)]
@@ -52,24 +53,14 @@ fn main() -> ExitCode {
 }
 
 fn replay_file(file: &str, tally: &mut Tally) -> Result<(), String> {
-    let input = std::fs::File::open(file)
-        .map_err(|error| format!("cannot open {file}: {error}; give a readable trace file"))?;
-    let mut lines = BufReader::with_capacity(1 << 20, input);
-    let mut line = String::new();
-    for number in 1_u64.. {
-        line.clear();
-        if lines
-            .read_line(&mut line)
-            .map_err(|error| format!("cannot read {file}, line {number}: {error}"))?
-            == 0
-        {
-            break;
-        }
-        if line.trim().is_empty() {
-            continue;
-        }
-        let Trace { trace, ops } = serde_json::from_str(&line)
-            .map_err(|error| format!("{file}, line {number}: not a trace: {error}; expected {{\"trace\": N, \"ops\": [...]}}"))?;
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| format!("cannot read {file}: {error}; give a file of recorded traces"))?;
+    for (number, line) in (1..)
+        .zip(text.lines())
+        .filter(|(_, line)| !line.trim().is_empty())
+    {
+        let Trace { trace, ops } =
+            parse_line(line).map_err(|error| format!("{file}, line {number}, {error}"))?;
         let started = Instant::now();
         let result = replay(&ops);
         tally.replaying += started.elapsed();

@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Recorded traces: one JSON object a line, `{"trace": N, "seed": S, "ops": [...]}`, and their replay in virtual time.
+//! Recorded traces, and their replay in virtual time.
 
 use std::fmt;
 
 use i6300esb::{
     AfterBite, ClockRate, Config, Effects, I6300Esb, ResetKind, TimerRequest, VmInstant,
 };
-use serde::Deserialize;
-use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 
 /// One recorded trace.
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 pub(crate) struct Trace {
     /// Its number in the recording.
     pub(crate) trace: u64,
@@ -33,70 +31,6 @@ pub(crate) enum Op {
     TimedOut(bool),
     /// Expected: an 8-bit read of config space 0x68.
     LockReads(u8),
-}
-
-impl<'de> Deserialize<'de> for Op {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(OpVisitor)
-    }
-}
-
-struct OpVisitor;
-
-impl<'de> Visitor<'de> for OpVisitor {
-    type Value = Op;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an operation such as [\"mmio_write\", 12, 2, 128]")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Op, A::Error> {
-        let name: &str = element(&mut seq, "the operation's name")?;
-        let op = match name {
-            "mmio_write" => Op::MmioWrite {
-                offset: element(&mut seq, "an offset")?,
-                size: size(&mut seq)?,
-                value: element(&mut seq, "a value")?,
-            },
-            "config_write" => Op::ConfigWrite {
-                offset: element(&mut seq, "an offset")?,
-                size: size(&mut seq)?,
-                value: element(&mut seq, "a value")?,
-            },
-            "advance_ns" => Op::Advance(element(&mut seq, "nanoseconds")?),
-            "reset" => Op::Reset,
-            "timed_out" => Op::TimedOut(element(&mut seq, "true or false")?),
-            "lock_reads" => Op::LockReads(element(&mut seq, "a byte")?),
-            other => {
-                return Err(A::Error::custom(format_args!(
-                    "unknown operation {other:?}"
-                )));
-            }
-        };
-        match seq.next_element::<serde::de::IgnoredAny>()? {
-            None => Ok(op),
-            Some(_) => Err(A::Error::custom(format_args!(
-                "{name:?} has too many elements"
-            ))),
-        }
-    }
-}
-
-fn element<'de, T: Deserialize<'de>, A: SeqAccess<'de>>(
-    seq: &mut A,
-    what: &str,
-) -> Result<T, A::Error> {
-    seq.next_element()?
-        .ok_or_else(|| A::Error::custom(format_args!("the operation lacks {what}")))
-}
-
-fn size<'de, A: SeqAccess<'de>>(seq: &mut A) -> Result<u8, A::Error> {
-    match element(seq, "a size")? {
-        size @ 1..=8 => Ok(size),
-        size => Err(A::Error::custom(format_args!(
-            "size {size} is not 1 to 8 bytes"
-        ))),
-    }
 }
 
 /// Where the device and the recording part ways.

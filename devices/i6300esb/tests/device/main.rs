@@ -10,5 +10,7 @@ mod table_c;
 mod time;
 mod transcripts;
 
+#[path = "../../examples/replay/parse.rs"]
+mod parse;
 #[path = "../../examples/replay/trace.rs"]
 mod trace;
