@@ -7,6 +7,8 @@ use libtest_mimic::{Arguments, Conclusion, Trial};
 
 /// The tiers that must run, separated by commas; one of them that cannot run fails.
 pub const REQUIRE: &str = "KENNEL_REQUIRE";
+/// The tier that needs neither KVM nor a guest.
+pub const PURE: &str = "pure";
 /// The subcommands that make a test program act as `kennel` itself.
 const KENNEL: [&str; 7] = [
     "run",
