@@ -10,7 +10,7 @@ use kennel_vmm::config::WatchdogAction;
 
 /// Runs KubeVirt documents on a minimal KVM machine and acts on their watchdog.
 #[derive(Debug, Parser)]
-#[command(name = "kennel", version, about, disable_help_subcommand = true, after_help = EXIT_STATUS)]
+#[command(name = "kennel", version, about, disable_help_subcommand = true, after_help = AFTER_HELP)]
 pub(super) struct Cli {
     /// Say what is done and why, on standard error.
     #[arg(short, long, global = true)]
@@ -19,18 +19,32 @@ pub(super) struct Cli {
     pub(super) command: Command,
 }
 
-const EXIT_STATUS: &str = "\
-Exit status of run and demo:
-  0    the machine Succeeded; demo: everything was as promised
-  3    the machine Failed
-  1    Kennel could not do it
+const AFTER_HELP: &str = "\
+Start here:
+  kennel demo watchdog         everything from the kernel to the bite, nothing to prepare
+  kennel host check            can this machine run Linux guests, and how?
+  kennel validate vm.yaml      every problem of a document, with its line
+  kennel run vm.yaml           run it; Ctrl-C ends the machine
+
+A guest runs on this machine's own KVM where that can run Linux, else in \"the box\": a KVM host inside
+a QEMU virtual machine, made for one command and gone with it.
+
+Exit status:
+  0    the machine Succeeded; demo: everything was as promised; validate: no problem
+  1    Kennel could not do it; demo: not as promised; host check: no Linux guests here
   2    bad usage or a bad document
+  3    the machine Failed
   124  --timeout ran out
   130  interrupted (128 and the signal's number)";
+
+const RUN_STATUS: &str = "\
+Exit status: 0 the machine Succeeded, 3 it Failed, 124 --timeout ran out, 1 Kennel could not run it,
+2 bad usage or a bad document, 130 interrupted.";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Run the VirtualMachineInstance or VirtualMachine in FILE, in the foreground.
+    #[command(after_help = RUN_STATUS)]
     Run(RunArgs),
     /// Show the watchdog at work on a stock Debian guest; nothing to prepare.
     Demo {
@@ -39,12 +53,12 @@ pub(super) enum Command {
     },
     /// Say everything that is wrong with the document in FILE.
     Validate(ValidateArgs),
-    /// Guest images: a kernel and an initramfs.
+    /// Build the guest image `kennel/guest`: a kernel and an initramfs.
     Guest {
         #[command(subcommand)]
         what: Guest,
     },
-    /// The machine that guests run on.
+    /// Can this machine run Linux guests? Run a command where they can run.
     Host {
         #[command(subcommand)]
         what: Host,
@@ -59,15 +73,17 @@ pub(super) enum Command {
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct RunArgs {
-    /// The KubeVirt document.
+    /// The KubeVirt document, a YAML or JSON file.
     pub(super) file: PathBuf,
-    /// Write events there, one JSON object a line; - is standard output.
+    /// Write events to this file, one JSON object a line; - is standard output. Without it they are
+    /// told on standard error, a sentence each.
     #[arg(long, value_name = "FILE|-")]
     pub(super) events: Option<PathBuf>,
-    /// Write what the guest prints there; - is standard output. Standard error if not given.
+    /// Write what the guest prints to this file; - is standard output. Without it that goes to
+    /// standard error.
     #[arg(long, value_name = "FILE|-")]
     pub(super) console: Option<PathBuf>,
-    /// End the machine after that long: seconds, or with a unit as in 90s, 5m.
+    /// End the machine after so long: seconds, or a number with a unit as in 90s or 5m.
     #[arg(long, value_name = "S", value_parser = duration)]
     pub(super) timeout: Option<Duration>,
     #[command(flatten)]
@@ -116,34 +132,38 @@ impl ValueEnum for Action {
     }
 }
 
+const IMAGE: &str = "Guest image";
+const VENUE: &str = "Where (found out if not given)";
+
 /// Which kernel and initrd stand for the image `kennel/guest`.
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct ImageArgs {
-    /// This kernel (bzImage or ELF vmlinux) instead of the distribution's.
-    #[arg(long, value_name = "FILE", requires = "initrd")]
+    /// Let the guest image `kennel/guest` have this kernel (bzImage or ELF vmlinux), not the
+    /// distribution's; needs --initrd.
+    #[arg(long, value_name = "FILE", requires = "initrd", help_heading = IMAGE)]
     pub(super) kernel: Option<PathBuf>,
-    /// This initrd instead of the built one.
-    #[arg(long, value_name = "FILE", requires = "kernel")]
+    /// Its initrd; needs --kernel.
+    #[arg(long, value_name = "FILE", requires = "kernel", help_heading = IMAGE)]
     pub(super) initrd: Option<PathBuf>,
-    /// The kernel that this machine runs, with its modules.
-    #[arg(long, conflicts_with = "kernel")]
+    /// Build the guest image with the kernel that this machine runs, and its modules.
+    #[arg(long, conflicts_with = "kernel", help_heading = IMAGE)]
     pub(super) host_kernel: bool,
 }
 
 /// Where guests run.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub(super) struct VenueArgs {
-    /// In a KVM host in a box, even if this machine could.
-    #[arg(long = "box", overrides_with = "no_box")]
+    /// In the box, a KVM host inside a QEMU virtual machine, even if this machine's KVM could.
+    #[arg(long = "box", overrides_with = "no_box", help_heading = VENUE)]
     pub(super) in_box: bool,
-    /// On this machine, even if it looks unable to.
-    #[arg(long, overrides_with = "in_box")]
+    /// On this machine's KVM, even if it looks unable to run Linux.
+    #[arg(long, overrides_with = "in_box", help_heading = VENUE)]
     pub(super) no_box: bool,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct ValidateArgs {
-    /// The KubeVirt document.
+    /// The KubeVirt document, a YAML or JSON file.
     pub(super) file: PathBuf,
 }
 
@@ -151,7 +171,7 @@ pub(super) struct ValidateArgs {
 pub(super) enum Guest {
     /// Build the guest image, or take it from the cache, and print where it is.
     Build {
-        /// Copy kernel and initrd there.
+        /// Copy kernel and initrd into this directory.
         #[arg(long, value_name = "DIR")]
         output: Option<PathBuf>,
         #[command(flatten)]
@@ -167,7 +187,7 @@ pub(super) enum Host {
     Run {
         #[command(flatten)]
         venue: VenueArgs,
-        /// Memory of the box in MiB.
+        /// Memory of the box in MiB, if it becomes one.
         #[arg(long, value_name = "MIB")]
         memory: Option<u32>,
         /// The command and its arguments.

@@ -32,7 +32,8 @@ pub(super) fn host(what: Host) -> Answer {
 
 fn here(program: &std::ffi::OsStr, args: &[std::ffi::OsString]) -> Answer {
     let status = Command::new(program).args(args).status().map_err(|error| {
-        Failure::CouldNot(format!("{} cannot be run: {error}", program.display()))
+        let hint = "give its path, or put its directory into PATH";
+        Failure::CouldNot(format!("cannot run {}: {error}; {hint}", program.display()))
     })?;
     let signalled = status.signal().map(|signal| signal.saturating_add(128));
     let code = status.code().or(signalled).unwrap_or(i32::from(EXIT_FAILURE));

@@ -63,21 +63,55 @@ fn answer(answer: Answer) -> ExitCode {
         Err(Failure::Usage(message)) => (EXIT_USAGE, message),
         Err(Failure::CouldNot(message)) => (EXIT_FAILURE, message),
     };
-    for line in message.lines() {
+    for line in without_error_numbers(&message).lines() {
         progress::say(&format!("kennel: {line}"));
     }
     status.into()
+}
+
+/// Beside the system's own words for an error, its number tells nobody anything.
+fn without_error_numbers(message: &str) -> String {
+    const OPEN: &str = " (os error ";
+    let mut parts = message.split(OPEN);
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(')') {
+            Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
+                text.push_str(rest);
+            }
+            _ => text.extend([OPEN, part]),
+        }
+    }
+    text
 }
 
 fn vm_process() -> ExitCode {
     match kennel_vmm::process::inherited_control(vm_process::CONTROL_FD) {
         Ok(control) => kennel_vmm::process::run(control),
         Err(error) => {
-            progress::say(&format!(
-                "kennel: {} is started by `kennel run` alone: {error}",
-                vm_process::SUBCOMMAND
-            ));
+            log::debug!("descriptor {}: {error}", vm_process::CONTROL_FD);
+            let name = vm_process::SUBCOMMAND;
+            progress::say(&format!("kennel: {name} is what `kennel run FILE` starts by itself"));
             EXIT_USAGE.into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_error_numbers_are_left_out() {
+        for (message, shown) in [
+            ("x: No such file (os error 2); check", "x: No such file; check"),
+            ("a (os error 1), b (os error 13)", "a, b"),
+            ("(os error 2)", "(os error 2)"),
+            ("my (os error file).yaml: bad", "my (os error file).yaml: bad"),
+            ("cut (os error 2", "cut (os error 2"),
+            ("", ""),
+        ] {
+            assert_eq!(without_error_numbers(message), shown);
         }
     }
 }

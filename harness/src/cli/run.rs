@@ -27,10 +27,11 @@ pub(super) const CMDLINE: &str = "console=ttyS0 quiet panic=-1 cryptomgr.notests
 pub(super) fn run(args: &RunArgs) -> Answer {
     let document = spec::load_file(&args.file).map_err(|error| Failure::Usage(error.to_string()))?;
     document.check_files().map_err(|error| Failure::Usage(error.to_string()))?;
+    // Wherever it runs, its memory is this machine's.
+    check_host(&document, u32::MAX)?;
     match venue::choose(args.venue)? {
         Venue::Here => here(args, &document),
         Venue::Box => {
-            check_host(&document, u32::MAX)?;
             let image = image_args(&document.vmi, &args.image)?;
             venue::again_in_box(image, document.vmi.memory_bytes)
         }
@@ -58,10 +59,11 @@ fn here(args: &RunArgs, document: &Document) -> Answer {
     };
     let mut teller = Teller { events };
     let verdict = supervise(run, &mut teller).map_err(Failure::could_not)?;
-    if let Verdict::Broken(message) = verdict {
-        return Err(Failure::CouldNot(message));
+    match verdict {
+        // People have read it in the last event.
+        Verdict::Broken(message) if teller.events.is_json() => Err(Failure::CouldNot(message)),
+        verdict => Ok(verdict.exit_status()),
     }
-    Ok(verdict.exit_status())
 }
 
 /// The document's machine, with the files that it boots.
@@ -123,13 +125,14 @@ fn console_output(path: Option<&Path>) -> Result<Stdio, Failure> {
     Ok(match path {
         None => Stdio::from(io::stderr()),
         Some(path) if path == Path::new("-") => Stdio::inherit(),
-        Some(path) => Stdio::from(create(path)?),
+        Some(path) => Stdio::from(create("what the guest prints", path)?),
     })
 }
 
-fn create(path: &Path) -> Result<File, Failure> {
+fn create(what: &str, path: &Path) -> Result<File, Failure> {
     File::create(path).map_err(|error| {
-        Failure::CouldNot(format!("{} cannot be written: {error}", path.display()))
+        let hint = "give a file in a directory that you may write to";
+        Failure::CouldNot(format!("cannot write {what} to {}: {error}; {hint}", path.display()))
     })
 }
 
@@ -146,8 +149,12 @@ impl Events {
         Ok(Self::Json(if path == Path::new("-") {
             Box::new(io::stdout())
         } else {
-            Box::new(create(path)?)
+            Box::new(create("events", path)?)
         }))
+    }
+
+    const fn is_json(&self) -> bool {
+        matches!(self, Self::Json(_))
     }
 }
 
@@ -173,7 +180,8 @@ impl Watcher for Teller {
 /// An event as a person reads it.
 pub(super) fn sentence(event: &Event) -> String {
     let seconds = std::time::Duration::from_nanos(event.uptime_ns).as_secs_f64();
-    format!("kennel: {seconds:10.3} s  {:<18} {}", event.reason, event.message)
+    let message = super::without_error_numbers(&event.message);
+    format!("kennel: {seconds:10.3} s  {:<18} {message}", event.reason)
 }
 
 #[cfg(test)]
