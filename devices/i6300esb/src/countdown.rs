@@ -172,6 +172,11 @@ impl Expiry {
     pub(crate) const fn exactly(at: VmInstant) -> Self {
         Self { at, ahead: 0 }
     }
+
+    /// Whether it has come by `now`. The last instant there is stands for never.
+    pub(crate) fn is_over(self, now: VmInstant) -> bool {
+        self.at <= now && self.at != VmInstant::MAX
+    }
 }
 
 /// Which stage the counter is in.

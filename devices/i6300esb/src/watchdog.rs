@@ -81,7 +81,7 @@ impl Watchdog {
 
     /// Accounts every expiry up to and including `now`.
     pub(crate) fn advance(&mut self, config: &Config, now: VmInstant) {
-        if matches!(&self.round, Some(round) if round.expiry.at <= now) {
+        if matches!(&self.round, Some(round) if round.expiry.is_over(now)) {
             self.catch_up(config, now);
         }
     }
@@ -89,7 +89,7 @@ impl Watchdog {
     #[cold]
     fn catch_up(&mut self, config: &Config, now: VmInstant) {
         for _ in 0..MAX_STEPS {
-            let Some(round) = self.round.filter(|round| round.expiry.at <= now) else {
+            let Some(round) = self.round.filter(|round| round.expiry.is_over(now)) else {
                 return;
             };
             match (round.mode, round.stage) {
