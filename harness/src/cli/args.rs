@@ -81,10 +81,10 @@ pub(super) struct RunArgs {
     pub(super) events: Option<PathBuf>,
     /// Write what the guest prints to this file; - is standard output. Without it that goes to
     /// standard error.
-    #[arg(long, value_name = "FILE|-")]
+    #[arg(long, value_name = "FILE|-", overrides_with = "console")]
     pub(super) console: Option<PathBuf>,
     /// End the machine after so long: seconds, or a number with a unit as in 90s or 5m.
-    #[arg(long, value_name = "S", value_parser = duration)]
+    #[arg(long, value_name = "S", value_parser = duration, overrides_with = "timeout")]
     pub(super) timeout: Option<Duration>,
     #[command(flatten)]
     pub(super) image: ImageArgs,

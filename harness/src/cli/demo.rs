@@ -38,7 +38,7 @@ fn here(args: &DemoArgs) -> Answer {
         let config = MachineConfig {
             memory_bytes: crate::demo::MEMORY_BYTES,
             vcpus: 1,
-            kernel: image.kernel.clone(),
+            kernel: image.fastest_kernel().to_owned(),
             initrd: Some(image.initrd.clone()),
             initrd_overlay: overlay,
             cmdline: run::CMDLINE.into(),

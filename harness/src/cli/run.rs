@@ -72,7 +72,7 @@ fn config(vmi: &Vmi, image: &ImageArgs) -> Result<MachineConfig, Failure> {
         KernelSource::Directory { kernel, initrd, .. } => (kernel.clone(), initrd.clone()),
         _ => {
             let image = guest_image::obtain(image)?;
-            (image.kernel, Some(image.initrd))
+            (image.fastest_kernel().to_owned(), Some(image.initrd))
         }
     };
     let script = vmi.guest_script.as_deref();
@@ -103,7 +103,8 @@ fn image_args(vmi: &Vmi, image: &ImageArgs) -> Result<Vec<OsString>, Failure> {
 /// The built image as arguments: the box has no network to build it.
 pub(super) fn built_image_args(image: &ImageArgs) -> Result<Vec<OsString>, Failure> {
     let image = guest_image::obtain(image)?;
-    Ok(vec!["--kernel".into(), image.kernel.into(), "--initrd".into(), image.initrd.into()])
+    let kernel = image.fastest_kernel().into();
+    Ok(vec!["--kernel".into(), kernel, "--initrd".into(), image.initrd.into()])
 }
 
 fn check_host(document: &Document, max_vcpus: u32) -> Result<(), Failure> {

@@ -126,6 +126,12 @@ pub fn build(
 }
 
 impl GuestImage {
+    /// The kernel that boots fastest: the uncompressed one, if there is one.
+    #[must_use]
+    pub fn fastest_kernel(&self) -> &Path {
+        self.vmlinux.as_deref().unwrap_or(&self.kernel)
+    }
+
     /// Copies the image into `directory` as `vmlinuz`, `vmlinux` (if it has one) and `initrd`; makes the directory if
     /// need be.
     ///

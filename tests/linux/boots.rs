@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Machines of every size reach userspace, from both kinds of kernel file.
+
+use libtest_mimic::Trial;
+
+use crate::Image;
+use crate::guest::Spec;
+
+pub(crate) fn tests(image: &Image) -> Vec<Trial> {
+    let sizes = [
+        ("1_vcpu_128_mib_bzimage", 1, "128Mi", true),
+        ("1_vcpu_128_mib_vmlinux", 1, "128Mi", false),
+        ("2_vcpus_1_gib_bzimage", 2, "1Gi", true),
+        ("2_vcpus_1_gib_vmlinux", 2, "1Gi", false),
+        ("2_vcpus_5_gib_vmlinux", 2, "5Gi", false),
+        ("1_vcpu_5_gib_bzimage", 1, "5Gi", true),
+    ];
+    let trial = |(name, cores, memory, bzimage)| {
+        let image = image.clone();
+        Trial::test(format!("boots::{name}"), move || {
+            boot(&image, cores, memory, bzimage);
+            Ok(())
+        })
+    };
+    sizes.into_iter().map(trial).collect()
+}
+
+/// The guest counts its CPUs and its memory, and powers off by ACPI.
+fn boot(image: &Image, cores: u32, memory: &'static str, bzimage: bool) {
+    let script = "echo \"cpus $(nproc)\"\n\
+        echo \"mib $(awk '/MemTotal/ { print int($2 / 1024) }' /proc/meminfo)\"\n\
+        poweroff -f";
+    let ran = Spec { memory, cores, script, bzimage, ..Spec::default() }.run(image);
+    ran.expect(0, &format!("cpus {cores}"));
+    let mib = ran.console.lines().find_map(|line| line.trim_end().strip_prefix("mib "));
+    let mib: u64 = mib.expect("the guest said it").parse().expect("a number");
+    let whole = match memory {
+        "128Mi" => 128,
+        "1Gi" => 1024,
+        _ => 5 * 1024,
+    };
+    // The kernel keeps some for itself.
+    assert!((whole / 2..whole).contains(&mib), "{mib} of {whole} MiB: {ran}");
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! One `kennel run` of a document made for a test, and what came of it.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::Image;
+
+/// A document to be.
+#[derive(Clone, Debug)]
+pub(crate) struct Spec {
+    pub(crate) memory: &'static str,
+    pub(crate) cores: u32,
+    pub(crate) action: Option<&'static str>,
+    pub(crate) annotations: Vec<(&'static str, &'static str)>,
+    pub(crate) script: &'static str,
+    pub(crate) bzimage: bool,
+}
+
+impl Default for Spec {
+    fn default() -> Self {
+        Self {
+            memory: "256Mi",
+            cores: 1,
+            action: Some("poweroff"),
+            annotations: vec![],
+            script: "",
+            bzimage: false,
+        }
+    }
+}
+
+impl Spec {
+    fn document(&self) -> String {
+        let mut text = String::from(
+            "apiVersion: kubevirt.io/v1\nkind: VirtualMachineInstance\nmetadata:\n  name: test\n  annotations:\n",
+        );
+        for (key, value) in &self.annotations {
+            writeln!(text, "    {key}: \"{value}\"").expect("a string takes it");
+        }
+        text.push_str("    kennel/guest-script: |\n      true\n");
+        for line in self.script.lines() {
+            writeln!(text, "      {line}").expect("a string takes it");
+        }
+        let (cores, memory) = (self.cores, self.memory);
+        write!(
+            text,
+            "spec:\n  domain:\n    cpu: {{ cores: {cores} }}\n    memory: {{ guest: {memory} }}\n    devices:\n"
+        )
+        .expect("a string takes it");
+        match self.action {
+            Some(action) => {
+                writeln!(text, "      watchdog: {{ name: dog, i6300esb: {{ action: {action} }} }}")
+            }
+            None => writeln!(text, "      disks: []"),
+        }
+        .expect("a string takes it");
+        text
+    }
+}
+
+/// A run's folder and the command for it.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    folder: TempDir,
+    pub(crate) command: Command,
+}
+
+/// A run that is over.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) status: Option<i32>,
+    pub(crate) console: String,
+    pub(crate) events: Vec<Value>,
+    stderr: String,
+}
+
+impl Spec {
+    /// Writes the document, and the command line that runs it.
+    pub(crate) fn prepare(&self, image: &Image) -> Prepared {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = |name: &str| folder.path().join(name);
+        fs::write(file("vmi.yaml"), self.document()).expect("room for a document");
+        let kernel = if self.bzimage { &image.bzimage } else { &image.vmlinux };
+        let mut command = kennel();
+        command
+            .args(["run", "--no-box", "--timeout", "240s"])
+            .arg(file("vmi.yaml"))
+            .arg("--kernel")
+            .arg(kernel)
+            .arg("--initrd")
+            .arg(&image.initrd)
+            .arg("--events")
+            .arg(file("events"))
+            .arg("--console")
+            .arg(file("console"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Prepared { folder, command }
+    }
+
+    /// Runs it to its end.
+    pub(crate) fn run(&self, image: &Image) -> Ran {
+        let mut prepared = self.prepare(image);
+        let output = prepared.command.output().expect("this program runs");
+        prepared.ran(&output)
+    }
+}
+
+/// This program as `kennel`.
+pub(crate) fn kennel() -> Command {
+    Command::new(std::env::current_exe().expect("this program has a file"))
+}
+
+impl Prepared {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn spawn(&mut self) -> Child {
+        self.command.spawn().expect("this program runs")
+    }
+
+    /// What is left of the run; every event must be a JSON object.
+    pub(crate) fn ran(&self, output: &Output) -> Ran {
+        let read = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
+        let lines = read(&self.path("events"));
+        let events = lines.lines().map(|line| serde_json::from_str(line).expect("a line of JSON"));
+        Ran {
+            status: output.status.code(),
+            console: read(&self.path("console")),
+            events: events.collect(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Ran {
+    /// The reasons of the events, in their order.
+    pub(crate) fn reasons(&self) -> Vec<&str> {
+        self.events.iter().filter_map(|event| event.get("reason")?.as_str()).collect()
+    }
+
+    /// The figures of the first event with this reason.
+    pub(crate) fn data(&self, reason: &str) -> &Value {
+        let event = self.events.iter().find(|event| event["reason"] == reason);
+        &event.unwrap_or_else(|| panic!("no {reason}: {self}"))["data"]
+    }
+
+    /// Fails unless the run ended with `status` and the guest printed `line`.
+    pub(crate) fn expect(&self, status: i32, line: &str) {
+        assert_eq!(self.status, Some(status), "{self}");
+        assert!(self.console.lines().any(|printed| printed.trim_end() == line), "no {line:?}: {self}");
+    }
+}
+
+impl std::fmt::Display for Ran {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { status, console, events, stderr } = self;
+        writeln!(f, "status {status:?}\n--- console\n{console}\n--- stderr\n{stderr}\n--- events")?;
+        events.iter().try_for_each(|event| writeln!(f, "{event}"))
+    }
+}

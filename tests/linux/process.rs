@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The processes behind a run: console input, signals, what is left behind, what it costs.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+
+use crate::Image;
+use crate::guest::{Prepared, Spec};
+
+pub(crate) fn tests(image: &Image) -> Vec<Trial> {
+    let cases: [(&str, fn(&Image)); 6] = [
+        ("console_is_interactive", console),
+        ("ctrl_c_ends_everything", |image| signal(image, Signal::INT, Some(130))),
+        ("sigterm_ends_everything", |image| signal(image, Signal::TERM, Some(143))),
+        ("killed_supervisor_takes_its_vm_along", |image| signal(image, Signal::KILL, None)),
+        ("killed_vm_is_told", killed_vm),
+        ("memory_beyond_guest_ram", memory),
+    ];
+    let trial = |(name, body): (&str, fn(&Image))| {
+        let image = image.clone();
+        Trial::test(format!("process::{name}"), move || {
+            body(&image);
+            Ok(())
+        })
+    };
+    cases.into_iter().map(trial).collect()
+}
+
+/// What the issue of a signal may take at the most; the tests tell how long it really took.
+const BOUND: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
+/// A guest that has come up and stays.
+const STAY: &str = "echo ready\nwhile :; do sleep 1000; done";
+
+/// A run whose console comes to us line by line.
+struct Live {
+    prepared: Prepared,
+    child: Child,
+    console: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Live {
+    fn start(image: &Image, spec: &Spec, input: Stdio) -> Self {
+        let mut prepared = spec.prepare(image);
+        // The later --console wins over the file.
+        prepared.command.args(["--console", "-"]).stdin(input).stderr(Stdio::null());
+        let mut child = prepared.spawn();
+        let stdout = child.stdout.take().expect("piped");
+        Self { prepared, child, console: BufReader::new(stdout).lines() }
+    }
+
+    /// The next console line that contains `text`; the run's own --timeout bounds the wait.
+    fn line(&mut self, text: &str) -> String {
+        let lines = self.console.by_ref().map_while(Result::ok);
+        let mut seen = vec![];
+        for line in lines {
+            if line.contains(text) {
+                return line.trim_end().to_owned();
+            }
+            seen.push(line);
+        }
+        panic!("no {text:?} in {seen:#?}")
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// The VM process: the supervisor's only child.
+    fn vm(&self) -> Pid {
+        let supervisor = self.pid().as_raw_nonzero();
+        let children = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children"));
+        let children = children.expect("alive");
+        let one = children.split_whitespace().next().expect("one child");
+        Pid::from_raw(one.parse().expect("a process ID")).expect("not 0")
+    }
+}
+
+/// Waits until the process is gone; false when the bound runs out.
+fn gone(pidfd: &OwnedFd) -> bool {
+    poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&BOUND)).expect("poll") == 1
+}
+
+fn console(image: &Image) {
+    // Without a script the guest's init gives a shell.
+    let spec = Spec { script: "exec setsid cttyhack sh -l", ..Spec::default() };
+    let mut live = Live::start(image, &spec, Stdio::piped());
+    live.line("kennel: guest is up");
+    let mut input = live.child.stdin.take().expect("piped");
+    // Longer than the FIFO, so that input waits for the guest.
+    let padding = "x".repeat(200);
+    writeln!(input, "echo $((6 * 7)){padding}").expect("the run listens");
+    live.line(&format!("42{padding}"));
+    writeln!(input, "poweroff -f").expect("the run listens");
+    let status = live.child.wait().expect("a child");
+    assert_eq!(status.code(), Some(0));
+}
+
+fn signal(image: &Image, signal: Signal, expected: Option<i32>) {
+    let spec = Spec { script: STAY, ..Spec::default() };
+    let mut live = Live::start(image, &spec, Stdio::null());
+    live.line("ready");
+    let vm = pidfd_open(live.vm(), PidfdFlags::empty()).expect("alive");
+    let asked = std::time::Instant::now();
+    kill_process(live.pid(), signal).expect("alive");
+    assert!(gone(&vm), "the VM process is still there");
+    let took = asked.elapsed();
+    let status = live.child.wait().expect("a child");
+    assert_eq!(status.code(), expected);
+    eprintln!("VM process gone {:.3} s after {signal:?}", took.as_secs_f64());
+    // Its folder holds what it was asked to write, and nothing else.
+    let mut names: Vec<_> = fs::read_dir(live.prepared.path(""))
+        .expect("the folder")
+        .map(|entry| entry.expect("an entry").file_name())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["events", "vmi.yaml"]);
+}
+
+fn killed_vm(image: &Image) {
+    let spec = Spec { script: STAY, ..Spec::default() };
+    let mut prepared = spec.prepare(image);
+    prepared.command.args(["--console", "-"]);
+    let mut child = prepared.spawn();
+    let stdout = child.stdout.take().expect("piped");
+    let mut live = Live { prepared, child, console: BufReader::new(stdout).lines() };
+    live.line("ready");
+    kill_process(live.vm(), Signal::KILL).expect("alive");
+    let output = live.child.wait_with_output().expect("a child");
+    let ran = live.prepared.ran(&output);
+    assert_eq!(ran.status, Some(1), "{ran}");
+    assert!(ran.to_string().contains("the VM process ended unexpectedly: signal: 9"), "{ran}");
+}
+
+/// Proportional set size of the VM process in KiB: all of it, and guest RAM's part.
+fn proportional(vm: Pid) -> (u64, u64) {
+    let smaps = fs::read_to_string(format!("/proc/{}/smaps", vm.as_raw_nonzero())).expect("alive");
+    let (mut all, mut guest, mut is_guest) = (0, 0, false);
+    for line in smaps.lines() {
+        let number = |rest: &str| -> u64 {
+            rest.trim().trim_end_matches(" kB").trim().parse().expect("a number")
+        };
+        if let Some(size) = line.strip_prefix("Size:") {
+            // No other mapping is as large as this test's guest.
+            is_guest = number(size) == 256 << 10;
+        } else if let Some(share) = line.strip_prefix("Pss:") {
+            all += number(share);
+            guest += if is_guest { number(share) } else { 0 };
+        }
+    }
+    (all, guest)
+}
+
+fn memory(image: &Image) {
+    let spec = Spec { script: STAY, ..Spec::default() };
+    let mut live = Live::start(image, &spec, Stdio::null());
+    live.line("ready");
+    let (all, guest) = proportional(live.vm());
+    assert!(guest > 0, "guest RAM was not found among the mappings");
+    let beyond = all - guest;
+    eprintln!("VM process: {beyond} KiB PSS beyond {guest} KiB of touched guest RAM");
+    kill_process(live.pid(), Signal::TERM).expect("alive");
+    live.child.wait().expect("a child");
+    assert!(beyond <= 5 << 10, "{beyond} KiB");
+}
+
+/// Lets the guest be bitten `count` times in one VM process; the boot status of each boot.
+pub(crate) fn bites(image: &Image, spec: &Spec, count: u32) -> Vec<String> {
+    let mut live = Live::start_for(image, spec, Duration::from_secs(60 + 30 * u64::from(count)));
+    let mut statuses = vec![live.line("bootstatus ")];
+    let vm = live.vm();
+    let held = |vm: Pid| {
+        let path = format!("/proc/{}", vm.as_raw_nonzero());
+        let entries = |what: &str| fs::read_dir(Path::new(&path).join(what)).expect("alive").count();
+        (entries("fd"), entries("task"))
+    };
+    let first = held(vm);
+    for _ in 0..count {
+        statuses.push(live.line("bootstatus "));
+        assert_eq!(live.vm(), vm, "still the same process");
+        assert_eq!(held(vm), first, "descriptors and threads");
+    }
+    kill_process(live.pid(), Signal::TERM).expect("alive");
+    live.child.wait().expect("a child");
+    statuses
+}
+
+impl Live {
+    fn start_for(image: &Image, spec: &Spec, longest: Duration) -> Self {
+        let mut prepared = spec.prepare(image);
+        let longest = format!("{}s", longest.as_secs());
+        prepared.command.args(["--console", "-", "--timeout", &longest]).stderr(Stdio::null());
+        let mut child = prepared.spawn();
+        let stdout = child.stdout.take().expect("piped");
+        Self { prepared, child, console: BufReader::new(stdout).lines() }
+    }
+}
