@@ -2,9 +2,9 @@
 //! Kennel: runs KubeVirt documents on a minimal KVM machine and acts on their watchdog.
 #![forbid(unsafe_code)]
 
-pub mod guest;
-pub mod host;
 pub mod cli;
 pub mod demo;
+pub mod guest;
+pub mod host;
 pub mod spec;
 pub mod supervisor;

@@ -30,9 +30,19 @@ fn boot(image: &Image, cores: u32, memory: &'static str, bzimage: bool) {
     let script = "echo \"cpus $(nproc)\"\n\
         echo \"mib $(awk '/MemTotal/ { print int($2 / 1024) }' /proc/meminfo)\"\n\
         poweroff -f";
-    let ran = Spec { memory, cores, script, bzimage, ..Spec::default() }.run(image);
+    let ran = Spec {
+        memory,
+        cores,
+        script,
+        bzimage,
+        ..Spec::default()
+    }
+    .run(image);
     ran.expect(0, &format!("cpus {cores}"));
-    let mib = ran.console.lines().find_map(|line| line.trim_end().strip_prefix("mib "));
+    let mib = ran
+        .console
+        .lines()
+        .find_map(|line| line.trim_end().strip_prefix("mib "));
     let mib: u64 = mib.expect("the guest said it").parse().expect("a number");
     let whole = match memory {
         "128Mi" => 128,
@@ -40,5 +50,8 @@ fn boot(image: &Image, cores: u32, memory: &'static str, bzimage: bool) {
         _ => 5 * 1024,
     };
     // The kernel keeps some for itself.
-    assert!((whole / 2..whole).contains(&mib), "{mib} of {whole} MiB: {ran}");
+    assert!(
+        (whole / 2..whole).contains(&mib),
+        "{mib} of {whole} MiB: {ran}"
+    );
 }

@@ -20,7 +20,14 @@ pub(crate) fn tests(image: &Image) -> Vec<Trial> {
 
 fn demo(image: &Image, action: WatchdogAction) {
     let output = kennel()
-        .args(["demo", "watchdog", "--no-box", "--action", action.name(), "--kernel"])
+        .args([
+            "demo",
+            "watchdog",
+            "--no-box",
+            "--action",
+            action.name(),
+            "--kernel",
+        ])
         .arg(&image.vmlinux)
         .arg("--initrd")
         .arg(&image.initrd)
@@ -29,7 +36,18 @@ fn demo(image: &Image, action: WatchdogAction) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{stdout}\n{stderr}");
-    let scenes = if action == WatchdogAction::Shutdown { 2 } else { 1 };
-    assert_eq!(stdout.matches("timeout programmed  10.066 s").count(), scenes, "{stdout}");
-    assert!(!stdout.contains("BROKEN") && stdout.contains("ok  "), "{stdout}");
+    let scenes = if action == WatchdogAction::Shutdown {
+        2
+    } else {
+        1
+    };
+    assert_eq!(
+        stdout.matches("timeout programmed  10.066 s").count(),
+        scenes,
+        "{stdout}"
+    );
+    assert!(
+        !stdout.contains("BROKEN") && stdout.contains("ok  "),
+        "{stdout}"
+    );
 }

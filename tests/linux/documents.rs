@@ -32,20 +32,43 @@ const TWO_SECONDS_NS: u64 = 2 * (2 << 9) * 983_040;
 
 fn poweroff(image: &Image) {
     let script = "busybox watchdog -F -t 500ms -T 2000ms /dev/watchdog &\nsleep 2\nkill -9 $!";
-    let ran = Spec { script, ..Spec::default() }.run(image);
+    let ran = Spec {
+        script,
+        ..Spec::default()
+    }
+    .run(image);
     assert_eq!(ran.status, Some(3), "{ran}");
-    assert_eq!(ran.reasons(), ["Created", "Started", "Watchdog", "Stopped"], "{ran}");
+    assert_eq!(
+        ran.reasons(),
+        ["Created", "Started", "Watchdog", "Stopped"],
+        "{ran}"
+    );
     let data = ran.data("Watchdog");
-    let figure = |name: &str| data[name].as_u64().unwrap_or_else(|| panic!("{name}: {ran}"));
+    let figure = |name: &str| {
+        data[name]
+            .as_u64()
+            .unwrap_or_else(|| panic!("{name}: {ran}"))
+    };
     assert_eq!(data["action"], "poweroff");
     assert_eq!(figure("timeout_ns"), TWO_SECONDS_NS);
-    assert_eq!(figure("since_ping_ns") - figure("lateness_ns"), TWO_SECONDS_NS);
+    assert_eq!(
+        figure("since_ping_ns") - figure("lateness_ns"),
+        TWO_SECONDS_NS
+    );
     assert_eq!(figure("bites"), 1);
     assert_eq!(ran.data("Stopped")["phase"], "Failed");
     for event in &ran.events {
         assert_eq!(event["object"], "default/test");
-        assert!(event["time"].as_str().is_some_and(|time| time.ends_with('Z')), "{event}");
-        assert!(event["uptime_ns"].is_u64() && event["message"].is_string(), "{event}");
+        assert!(
+            event["time"]
+                .as_str()
+                .is_some_and(|time| time.ends_with('Z')),
+            "{event}"
+        );
+        assert!(
+            event["uptime_ns"].is_u64() && event["message"].is_string(),
+            "{event}"
+        );
     }
 }
 
@@ -53,7 +76,11 @@ fn magic_close(image: &Image) {
     // SIGTERM makes the feeder write 'V' before it closes.
     let script = "busybox watchdog -F -t 500ms -T 2000ms /dev/watchdog &\n\
         sleep 2\nkill $!\nwait $!\nsleep 7\necho survived three timeouts\npoweroff -f";
-    let ran = Spec { script, ..Spec::default() }.run(image);
+    let ran = Spec {
+        script,
+        ..Spec::default()
+    }
+    .run(image);
     ran.expect(0, "survived three timeouts");
     assert!(!ran.reasons().contains(&"Watchdog"), "{ran}");
 }
@@ -63,7 +90,11 @@ fn nowayout(image: &Image) {
         insmod $(grep i6300esb /kennel/modules) nowayout=1 heartbeat=2\n\
         busybox watchdog -F -t 500ms -T 2000ms /dev/watchdog &\n\
         sleep 2\nkill $!\nwait $!\necho closed with V";
-    let ran = Spec { script, ..Spec::default() }.run(image);
+    let ran = Spec {
+        script,
+        ..Spec::default()
+    }
+    .run(image);
     ran.expect(3, "closed with V");
     assert!(ran.reasons().contains(&"Watchdog"), "{ran}");
 }
@@ -76,21 +107,49 @@ fn cardreset(image: &Image) {
         echo \"bootstatus $status\"\n\
         busybox watchdog -F -t 500ms -T 2000ms /dev/watchdog &\n\
         sleep 1\nkill -9 $!";
-    let bites = std::env::var("KENNEL_TEST_BITES").ok().map(|text| text.parse().expect("a number"));
+    let bites = std::env::var("KENNEL_TEST_BITES")
+        .ok()
+        .map(|text| text.parse().expect("a number"));
     let bites: u32 = bites.unwrap_or(BITES);
-    let seen = crate::process::bites(image, &Spec { script, action: Some("reset"), ..Spec::default() }, bites);
+    let seen = crate::process::bites(
+        image,
+        &Spec {
+            script,
+            action: Some("reset"),
+            ..Spec::default()
+        },
+        bites,
+    );
     assert_eq!(seen.first().map(String::as_str), Some("bootstatus 0"));
     assert_eq!(seen.len() as u32, bites + 1);
-    assert!(seen.iter().skip(1).all(|line| line == "bootstatus 32"), "{seen:?}");
+    assert!(
+        seen.iter().skip(1).all(|line| line == "bootstatus 32"),
+        "{seen:?}"
+    );
 }
 
 fn pretimeout(image: &Image) {
     let script = "busybox watchdog -F -t 500ms -T 2000ms /dev/watchdog &\nsleep 1\nkill -9 $!";
     let annotations = vec![("kennel/pretimeout", "inject-nmi")];
-    let ran = Spec { script, annotations, ..Spec::default() }.run(image);
+    let ran = Spec {
+        script,
+        annotations,
+        ..Spec::default()
+    }
+    .run(image);
     assert_eq!(ran.status, Some(3), "{ran}");
     let reasons = ran.reasons();
-    assert_eq!(reasons, ["Created", "Started", "WatchdogPretimeout", "Watchdog", "Stopped"], "{ran}");
+    assert_eq!(
+        reasons,
+        [
+            "Created",
+            "Started",
+            "WatchdogPretimeout",
+            "Watchdog",
+            "Stopped"
+        ],
+        "{ran}"
+    );
     assert!(ran.console.contains("NMI received"), "{ran}");
 }
 
@@ -98,15 +157,32 @@ fn disarm(image: &Image) {
     let script = "busybox watchdog -F -t 500ms -T 2000ms /dev/watchdog &\n\
         sleep 1\nkill -9 $!\nsleep 9\necho still here\npoweroff -f";
     let annotations = vec![("kennel/after-bite", "disarm")];
-    let ran = Spec { script, annotations, action: Some("none"), ..Spec::default() }.run(image);
+    let ran = Spec {
+        script,
+        annotations,
+        action: Some("none"),
+        ..Spec::default()
+    }
+    .run(image);
     ran.expect(0, "still here");
-    assert_eq!(ran.reasons().iter().filter(|reason| **reason == "Watchdog").count(), 1, "{ran}");
+    assert_eq!(
+        ran.reasons()
+            .iter()
+            .filter(|reason| **reason == "Watchdog")
+            .count(),
+        1,
+        "{ran}"
+    );
 }
 
 fn reload(image: &Image) {
     let script = "module=$(grep i6300esb /kennel/modules)\n\
         for round in 1 2 3; do rmmod i6300esb; insmod $module heartbeat=3; done\n\
         cat /sys/class/watchdog/watchdog0/timeout | sed 's/^/timeout /'\npoweroff -f";
-    let ran = Spec { script, ..Spec::default() }.run(image);
+    let ran = Spec {
+        script,
+        ..Spec::default()
+    }
+    .run(image);
     ran.expect(0, "timeout 3");
 }

@@ -55,7 +55,10 @@ impl Spec {
         .expect("a string takes it");
         match self.action {
             Some(action) => {
-                writeln!(text, "      watchdog: {{ name: dog, i6300esb: {{ action: {action} }} }}")
+                writeln!(
+                    text,
+                    "      watchdog: {{ name: dog, i6300esb: {{ action: {action} }} }}"
+                )
             }
             None => writeln!(text, "      disks: []"),
         }
@@ -86,7 +89,11 @@ impl Spec {
         let folder = tempfile::tempdir().expect("a folder");
         let file = |name: &str| folder.path().join(name);
         fs::write(file("vmi.yaml"), self.document()).expect("room for a document");
-        let kernel = if self.bzimage { &image.bzimage } else { &image.vmlinux };
+        let kernel = if self.bzimage {
+            &image.bzimage
+        } else {
+            &image.vmlinux
+        };
         let mut command = kennel();
         command
             .args(["run", "--no-box", "--timeout", "240s"])
@@ -129,9 +136,12 @@ impl Prepared {
 
     /// What is left of the run; every event must be a JSON object.
     pub(crate) fn ran(&self, output: &Output) -> Ran {
-        let read = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
+        let read =
+            |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
         let lines = read(&self.path("events"));
-        let events = lines.lines().map(|line| serde_json::from_str(line).expect("a line of JSON"));
+        let events = lines
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("a line of JSON"));
         Ran {
             status: output.status.code(),
             console: read(&self.path("console")),
@@ -144,7 +154,10 @@ impl Prepared {
 impl Ran {
     /// The reasons of the events, in their order.
     pub(crate) fn reasons(&self) -> Vec<&str> {
-        self.events.iter().filter_map(|event| event.get("reason")?.as_str()).collect()
+        self.events
+            .iter()
+            .filter_map(|event| event.get("reason")?.as_str())
+            .collect()
     }
 
     /// The figures of the first event with this reason.
@@ -156,14 +169,27 @@ impl Ran {
     /// Fails unless the run ended with `status` and the guest printed `line`.
     pub(crate) fn expect(&self, status: i32, line: &str) {
         assert_eq!(self.status, Some(status), "{self}");
-        assert!(self.console.lines().any(|printed| printed.trim_end() == line), "no {line:?}: {self}");
+        assert!(
+            self.console
+                .lines()
+                .any(|printed| printed.trim_end() == line),
+            "no {line:?}: {self}"
+        );
     }
 }
 
 impl std::fmt::Display for Ran {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { status, console, events, stderr } = self;
-        writeln!(f, "status {status:?}\n--- console\n{console}\n--- stderr\n{stderr}\n--- events")?;
+        let Self {
+            status,
+            console,
+            events,
+            stderr,
+        } = self;
+        writeln!(
+            f,
+            "status {status:?}\n--- console\n{console}\n--- stderr\n{stderr}\n--- events"
+        )?;
         events.iter().try_for_each(|event| writeln!(f, "{event}"))
     }
 }

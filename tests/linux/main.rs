@@ -2,6 +2,8 @@
 //! The linux tier: stock Debian guests with their own i6300esb driver, driven through the command
 //! line as a user does it; on this machine's KVM if that runs Linux, else in a box.
 
+#![expect(clippy::panic, reason = "a test fails by panicking")]
+
 mod boots;
 mod demos;
 mod documents;
@@ -21,7 +23,11 @@ const NAME: &str = "linux";
 /// The largest guest has 5 GiB, and another one runs beside it.
 const BOX_MEMORY_MIB: u32 = 9 << 10;
 /// How the tests in a box find the image that was built outside, where the network is.
-const IMAGE: [&str; 3] = ["KENNEL_TEST_BZIMAGE", "KENNEL_TEST_VMLINUX", "KENNEL_TEST_INITRD"];
+const IMAGE: [&str; 3] = [
+    "KENNEL_TEST_BZIMAGE",
+    "KENNEL_TEST_VMLINUX",
+    "KENNEL_TEST_INITRD",
+];
 
 /// The guest's files.
 #[derive(Clone, Debug)]
@@ -38,8 +44,11 @@ fn main() -> ExitCode {
     let args = Arguments::from_args();
     let report = host::check();
     if args.list || report.native_linux() {
-        let place =
-            if host::inside_box() { "in a box" } else { "on this machine's hardware KVM" };
+        let place = if host::inside_box() {
+            "in a box"
+        } else {
+            "on this machine's hardware KVM"
+        };
         return match image() {
             Ok(image) => tier::run(NAME, place, &args, tests(&image)),
             Err(why) => tier::skipped(NAME, &why),
@@ -72,7 +81,12 @@ fn in_box() -> Result<ExitCode, String> {
     command.args = std::env::args_os().skip(1).collect();
     command.memory_mib = BOX_MEMORY_MIB;
     let files = [image.bzimage, image.vmlinux, image.initrd];
-    command.env.extend(IMAGE.into_iter().map(Into::into).zip(files.into_iter().map(Into::into)));
+    command.env.extend(
+        IMAGE
+            .into_iter()
+            .map(Into::into)
+            .zip(files.into_iter().map(Into::into)),
+    );
     let told = |step: &host::BoxStep| eprintln!("tier {NAME}: {step}");
     let exit = host::run_in_box(&command, &told).map_err(|error| error.to_string())?;
     Ok(exit.into())
@@ -81,12 +95,26 @@ fn in_box() -> Result<ExitCode, String> {
 fn image() -> Result<Image, String> {
     if let [Some(bzimage), Some(vmlinux), Some(initrd)] = IMAGE.map(std::env::var_os) {
         let [bzimage, vmlinux, initrd] = [bzimage, vmlinux, initrd].map(PathBuf::from);
-        return Ok(Image { bzimage, vmlinux, initrd });
+        return Ok(Image {
+            bzimage,
+            vmlinux,
+            initrd,
+        });
     }
     let cache = packages::default_cache().ok_or("set HOME or XDG_CACHE_HOME")?;
     let told = |step: &kennel::guest::Step| eprintln!("tier {NAME}: {step}");
-    let built = image::build(&Source::Packages, &cache, &told).map_err(|error| error.to_string())?;
-    let GuestImage { kernel, vmlinux, initrd, .. } = built;
+    let built =
+        image::build(&Source::Packages, &cache, &told).map_err(|error| error.to_string())?;
+    let GuestImage {
+        kernel,
+        vmlinux,
+        initrd,
+        ..
+    } = built;
     let vmlinux = vmlinux.ok_or("the guest image has no vmlinux")?;
-    Ok(Image { bzimage: kernel, vmlinux, initrd })
+    Ok(Image {
+        bzimage: kernel,
+        vmlinux,
+        initrd,
+    })
 }

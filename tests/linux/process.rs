@@ -18,9 +18,15 @@ use crate::guest::{Prepared, Spec};
 pub(crate) fn tests(image: &Image) -> Vec<Trial> {
     let cases: [(&str, fn(&Image)); 6] = [
         ("console_is_interactive", console),
-        ("ctrl_c_ends_everything", |image| signal(image, Signal::INT, Some(130))),
-        ("sigterm_ends_everything", |image| signal(image, Signal::TERM, Some(143))),
-        ("killed_supervisor_takes_its_vm_along", |image| signal(image, Signal::KILL, None)),
+        ("ctrl_c_ends_everything", |image| {
+            signal(image, Signal::INT, Some(130))
+        }),
+        ("sigterm_ends_everything", |image| {
+            signal(image, Signal::TERM, Some(143))
+        }),
+        ("killed_supervisor_takes_its_vm_along", |image| {
+            signal(image, Signal::KILL, None)
+        }),
         ("killed_vm_is_told", killed_vm),
         ("memory_beyond_guest_ram", memory),
     ];
@@ -35,7 +41,10 @@ pub(crate) fn tests(image: &Image) -> Vec<Trial> {
 }
 
 /// What the issue of a signal may take at the most; the tests tell how long it really took.
-const BOUND: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
+const BOUND: Timespec = Timespec {
+    tv_sec: 30,
+    tv_nsec: 0,
+};
 /// A guest that has come up and stays.
 const STAY: &str = "echo ready\nwhile :; do sleep 1000; done";
 
@@ -50,10 +59,18 @@ impl Live {
     fn start(image: &Image, spec: &Spec, input: Stdio) -> Self {
         let mut prepared = spec.prepare(image);
         // The later --console wins over the file.
-        prepared.command.args(["--console", "-"]).stdin(input).stderr(Stdio::null());
+        prepared
+            .command
+            .args(["--console", "-"])
+            .stdin(input)
+            .stderr(Stdio::null());
         let mut child = prepared.spawn();
         let stdout = child.stdout.take().expect("piped");
-        Self { prepared, child, console: BufReader::new(stdout).lines() }
+        Self {
+            prepared,
+            child,
+            console: BufReader::new(stdout).lines(),
+        }
     }
 
     /// The next console line that contains `text`; the run's own --timeout bounds the wait.
@@ -90,7 +107,10 @@ fn gone(pidfd: &OwnedFd) -> bool {
 
 fn console(image: &Image) {
     // Without a script the guest's init gives a shell.
-    let spec = Spec { script: "exec setsid cttyhack sh -l", ..Spec::default() };
+    let spec = Spec {
+        script: "exec setsid cttyhack sh -l",
+        ..Spec::default()
+    };
     let mut live = Live::start(image, &spec, Stdio::piped());
     live.line("kennel: guest is up");
     let mut input = live.child.stdin.take().expect("piped");
@@ -104,7 +124,10 @@ fn console(image: &Image) {
 }
 
 fn signal(image: &Image, signal: Signal, expected: Option<i32>) {
-    let spec = Spec { script: STAY, ..Spec::default() };
+    let spec = Spec {
+        script: STAY,
+        ..Spec::default()
+    };
     let mut live = Live::start(image, &spec, Stdio::null());
     live.line("ready");
     let vm = pidfd_open(live.vm(), PidfdFlags::empty()).expect("alive");
@@ -114,7 +137,10 @@ fn signal(image: &Image, signal: Signal, expected: Option<i32>) {
     let took = asked.elapsed();
     let status = live.child.wait().expect("a child");
     assert_eq!(status.code(), expected);
-    eprintln!("VM process gone {:.3} s after {signal:?}", took.as_secs_f64());
+    eprintln!(
+        "VM process gone {:.3} s after {signal:?}",
+        took.as_secs_f64()
+    );
     // Its folder holds what it was asked to write, and nothing else.
     let mut names: Vec<_> = fs::read_dir(live.prepared.path(""))
         .expect("the folder")
@@ -125,18 +151,29 @@ fn signal(image: &Image, signal: Signal, expected: Option<i32>) {
 }
 
 fn killed_vm(image: &Image) {
-    let spec = Spec { script: STAY, ..Spec::default() };
+    let spec = Spec {
+        script: STAY,
+        ..Spec::default()
+    };
     let mut prepared = spec.prepare(image);
     prepared.command.args(["--console", "-"]);
     let mut child = prepared.spawn();
     let stdout = child.stdout.take().expect("piped");
-    let mut live = Live { prepared, child, console: BufReader::new(stdout).lines() };
+    let mut live = Live {
+        prepared,
+        child,
+        console: BufReader::new(stdout).lines(),
+    };
     live.line("ready");
     kill_process(live.vm(), Signal::KILL).expect("alive");
     let output = live.child.wait_with_output().expect("a child");
     let ran = live.prepared.ran(&output);
     assert_eq!(ran.status, Some(1), "{ran}");
-    assert!(ran.to_string().contains("the VM process ended unexpectedly: signal: 9"), "{ran}");
+    assert!(
+        ran.to_string()
+            .contains("the VM process ended unexpectedly: signal: 9"),
+        "{ran}"
+    );
 }
 
 /// Proportional set size of the VM process in KiB: all of it, and guest RAM's part.
@@ -145,7 +182,11 @@ fn proportional(vm: Pid) -> (u64, u64) {
     let (mut all, mut guest, mut is_guest) = (0, 0, false);
     for line in smaps.lines() {
         let number = |rest: &str| -> u64 {
-            rest.trim().trim_end_matches(" kB").trim().parse().expect("a number")
+            rest.trim()
+                .trim_end_matches(" kB")
+                .trim()
+                .parse()
+                .expect("a number")
         };
         if let Some(size) = line.strip_prefix("Size:") {
             // No other mapping is as large as this test's guest.
@@ -159,7 +200,10 @@ fn proportional(vm: Pid) -> (u64, u64) {
 }
 
 fn memory(image: &Image) {
-    let spec = Spec { script: STAY, ..Spec::default() };
+    let spec = Spec {
+        script: STAY,
+        ..Spec::default()
+    };
     let mut live = Live::start(image, &spec, Stdio::null());
     live.line("ready");
     let (all, guest) = proportional(live.vm());
@@ -178,7 +222,11 @@ pub(crate) fn bites(image: &Image, spec: &Spec, count: u32) -> Vec<String> {
     let vm = live.vm();
     let held = |vm: Pid| {
         let path = format!("/proc/{}", vm.as_raw_nonzero());
-        let entries = |what: &str| fs::read_dir(Path::new(&path).join(what)).expect("alive").count();
+        let entries = |what: &str| {
+            fs::read_dir(Path::new(&path).join(what))
+                .expect("alive")
+                .count()
+        };
         (entries("fd"), entries("task"))
     };
     let first = held(vm);
@@ -196,9 +244,16 @@ impl Live {
     fn start_for(image: &Image, spec: &Spec, longest: Duration) -> Self {
         let mut prepared = spec.prepare(image);
         let longest = format!("{}s", longest.as_secs());
-        prepared.command.args(["--console", "-", "--timeout", &longest]).stderr(Stdio::null());
+        prepared
+            .command
+            .args(["--console", "-", "--timeout", &longest])
+            .stderr(Stdio::null());
         let mut child = prepared.spawn();
         let stdout = child.stdout.take().expect("piped");
-        Self { prepared, child, console: BufReader::new(stdout).lines() }
+        Self {
+            prepared,
+            child,
+            console: BufReader::new(stdout).lines(),
+        }
     }
 }

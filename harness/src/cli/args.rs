@@ -202,7 +202,13 @@ fn duration(text: &str) -> Result<Duration, String> {
         Err(_) => humantime::parse_duration(text).map_err(|error| error.to_string()),
     };
     parsed
-        .and_then(|time| if time.is_zero() { Err("it is zero".into()) } else { Ok(time) })
+        .and_then(|time| {
+            if time.is_zero() {
+                Err("it is zero".into())
+            } else {
+                Ok(time)
+            }
+        })
         .map_err(|why| format!("{why}; write seconds, or a number with a unit as in 90s or 5m"))
 }
 
@@ -229,7 +235,9 @@ mod tests {
     #[test]
     fn a_later_venue_wins() {
         let cli = Cli::parse_from(["kennel", "run", "x", "--box", "--no-box"]);
-        let Command::Run(args) = cli.command else { panic!("run") };
+        let Command::Run(args) = cli.command else {
+            panic!("run")
+        };
         assert!(args.venue.no_box && !args.venue.in_box);
     }
 
@@ -237,7 +245,10 @@ mod tests {
     fn every_action_can_be_asked_for() {
         for action in WatchdogAction::ALL {
             let cli = ["kennel", "demo", "watchdog", "--action", action.name()];
-            let Command::Demo { which: Demo::Watchdog(args) } = Cli::parse_from(cli).command else {
+            let Command::Demo {
+                which: Demo::Watchdog(args),
+            } = Cli::parse_from(cli).command
+            else {
                 panic!("demo")
             };
             assert_eq!(args.action.0, action);

@@ -57,7 +57,9 @@ fn play(scene: &Scene, config: MachineConfig) -> Result<bool, Failure> {
         console: Console::Tapped,
         timeout: Some(crate::demo::LONGEST_SCENE),
     };
-    let mut audience = Audience { director: scene.director() };
+    let mut audience = Audience {
+        director: scene.director(),
+    };
     let verdict = supervise(run, &mut audience).map_err(Failure::could_not)?;
     match verdict {
         Verdict::Broken(message) => return Err(Failure::CouldNot(message)),

@@ -27,9 +27,10 @@ pub(super) fn guest(what: &Guest) -> Answer {
 /// The image that stands for `kennel/guest`.
 pub(super) fn obtain(args: &ImageArgs) -> Result<GuestImage, Failure> {
     let source = match (&args.kernel, &args.initrd) {
-        (Some(kernel), Some(initrd)) => {
-            Source::Files { kernel: kernel.clone(), initrd: initrd.clone() }
-        }
+        (Some(kernel), Some(initrd)) => Source::Files {
+            kernel: kernel.clone(),
+            initrd: initrd.clone(),
+        },
         _ if args.host_kernel => Source::HostKernel,
         _ => Source::Packages,
     };
@@ -47,6 +48,8 @@ pub(super) fn obtain(args: &ImageArgs) -> Result<GuestImage, Failure> {
 fn cache() -> Result<PathBuf, Failure> {
     packages::default_cache().ok_or_else(|| {
         let hint = "set HOME or XDG_CACHE_HOME to an absolute path";
-        Failure::CouldNot(format!("there is no place for downloads and guest images: {hint}"))
+        Failure::CouldNot(format!(
+            "there is no place for downloads and guest images: {hint}"
+        ))
     })
 }

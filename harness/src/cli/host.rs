@@ -16,9 +16,17 @@ pub(super) fn host(what: Host) -> Answer {
         Host::Check => {
             let report = host::check();
             print(&format!("{report}\n"));
-            Ok(if report.native_linux() || report.can_box() { 0 } else { EXIT_FAILURE })
+            Ok(if report.native_linux() || report.can_box() {
+                0
+            } else {
+                EXIT_FAILURE
+            })
         }
-        Host::Run { venue, memory, command } => {
+        Host::Run {
+            venue,
+            memory,
+            command,
+        } => {
             let Some((program, args)) = command.split_first() else {
                 return Err(Failure::Usage("give a command to run".into()));
             };
@@ -36,6 +44,9 @@ fn here(program: &std::ffi::OsStr, args: &[std::ffi::OsString]) -> Answer {
         Failure::CouldNot(format!("cannot run {}: {error}; {hint}", program.display()))
     })?;
     let signalled = status.signal().map(|signal| signal.saturating_add(128));
-    let code = status.code().or(signalled).unwrap_or(i32::from(EXIT_FAILURE));
+    let code = status
+        .code()
+        .or(signalled)
+        .unwrap_or(i32::from(EXIT_FAILURE));
     Ok(u8::try_from(code).unwrap_or(EXIT_FAILURE))
 }

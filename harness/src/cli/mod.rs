@@ -91,7 +91,9 @@ fn vm_process() -> ExitCode {
         Err(error) => {
             log::debug!("descriptor {}: {error}", vm_process::CONTROL_FD);
             let name = vm_process::SUBCOMMAND;
-            progress::say(&format!("kennel: {name} is what `kennel run FILE` starts by itself"));
+            progress::say(&format!(
+                "kennel: {name} is what `kennel run FILE` starts by itself"
+            ));
             EXIT_USAGE.into()
         }
     }
@@ -104,10 +106,16 @@ mod tests {
     #[test]
     fn only_error_numbers_are_left_out() {
         for (message, shown) in [
-            ("x: No such file (os error 2); check", "x: No such file; check"),
+            (
+                "x: No such file (os error 2); check",
+                "x: No such file; check",
+            ),
             ("a (os error 1), b (os error 13)", "a, b"),
             ("(os error 2)", "(os error 2)"),
-            ("my (os error file).yaml: bad", "my (os error file).yaml: bad"),
+            (
+                "my (os error file).yaml: bad",
+                "my (os error file).yaml: bad",
+            ),
             ("cut (os error 2", "cut (os error 2"),
             ("", ""),
         ] {

@@ -39,14 +39,21 @@ impl Progress {
     pub(super) fn new() -> Self {
         let bar = io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            let template = if coloured() { "{spinner:.cyan} {wide_msg}" } else { "{spinner} {wide_msg}" };
+            let template = if coloured() {
+                "{spinner:.cyan} {wide_msg}"
+            } else {
+                "{spinner} {wide_msg}"
+            };
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style);
             }
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         });
-        Self { bar, last: RefCell::default() }
+        Self {
+            bar,
+            last: RefCell::default(),
+        }
     }
 
     /// Something goes on.

@@ -25,8 +25,11 @@ use crate::supervisor::{Console, Run, Watcher, supervise};
 pub(super) const CMDLINE: &str = "console=ttyS0 quiet panic=-1 cryptomgr.notests";
 
 pub(super) fn run(args: &RunArgs) -> Answer {
-    let document = spec::load_file(&args.file).map_err(|error| Failure::Usage(error.to_string()))?;
-    document.check_files().map_err(|error| Failure::Usage(error.to_string()))?;
+    let document =
+        spec::load_file(&args.file).map_err(|error| Failure::Usage(error.to_string()))?;
+    document
+        .check_files()
+        .map_err(|error| Failure::Usage(error.to_string()))?;
     // Wherever it runs, its memory is this machine's.
     check_host(&document, u32::MAX)?;
     match venue::choose(args.venue)? {
@@ -76,7 +79,10 @@ fn config(vmi: &Vmi, image: &ImageArgs) -> Result<MachineConfig, Failure> {
         }
     };
     let script = vmi.guest_script.as_deref();
-    let initrd_overlay = script.map(guest::overlay).transpose().map_err(Failure::could_not)?;
+    let initrd_overlay = script
+        .map(guest::overlay)
+        .transpose()
+        .map_err(Failure::could_not)?;
     let cmdline = match &vmi.kernel_boot.args {
         Some(args) => format!("{CMDLINE} {args}"),
         None => CMDLINE.to_owned(),
@@ -104,20 +110,30 @@ fn image_args(vmi: &Vmi, image: &ImageArgs) -> Result<Vec<OsString>, Failure> {
 pub(super) fn built_image_args(image: &ImageArgs) -> Result<Vec<OsString>, Failure> {
     let image = guest_image::obtain(image)?;
     let kernel = image.fastest_kernel().into();
-    Ok(vec!["--kernel".into(), kernel, "--initrd".into(), image.initrd.into()])
+    Ok(vec![
+        "--kernel".into(),
+        kernel,
+        "--initrd".into(),
+        image.initrd.into(),
+    ])
 }
 
 fn check_host(document: &Document, max_vcpus: u32) -> Result<(), Failure> {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let available_bytes = available_bytes(&meminfo).unwrap_or(u64::MAX);
     document
-        .check_host(&HostLimits { available_bytes, max_vcpus })
+        .check_host(&HostLimits {
+            available_bytes,
+            max_vcpus,
+        })
         .map_err(|error| Failure::Usage(error.to_string()))
 }
 
 /// `MemAvailable` in the text of `/proc/meminfo`, in bytes.
 fn available_bytes(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
@@ -133,7 +149,10 @@ fn console_output(path: Option<&Path>) -> Result<Stdio, Failure> {
 fn create(what: &str, path: &Path) -> Result<File, Failure> {
     File::create(path).map_err(|error| {
         let hint = "give a file in a directory that you may write to";
-        Failure::CouldNot(format!("cannot write {what} to {}: {error}; {hint}", path.display()))
+        Failure::CouldNot(format!(
+            "cannot write {what} to {}: {error}; {hint}",
+            path.display()
+        ))
     })
 }
 

@@ -7,10 +7,18 @@ use super::{Answer, Failure};
 use crate::spec;
 
 pub(super) fn validate(args: &ValidateArgs) -> Answer {
-    let document = spec::load_file(&args.file).map_err(|error| Failure::Usage(error.to_string()))?;
-    document.check_files().map_err(|error| Failure::Usage(error.to_string()))?;
+    let document =
+        spec::load_file(&args.file).map_err(|error| Failure::Usage(error.to_string()))?;
+    document
+        .check_files()
+        .map_err(|error| Failure::Usage(error.to_string()))?;
     let vmi = &document.vmi;
-    let mut text = format!("{}: {} {} is valid\n", args.file.display(), document.kind.name(), vmi.object());
+    let mut text = format!(
+        "{}: {} {} is valid\n",
+        args.file.display(),
+        document.kind.name(),
+        vmi.object()
+    );
     for note in &document.notes {
         text.push_str(&format!("note: {note}\n"));
     }

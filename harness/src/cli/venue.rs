@@ -56,10 +56,16 @@ pub(super) fn again_in_box(extra: Vec<OsString>, guest_memory_bytes: u64) -> Ans
     let program = std::env::current_exe()
         .map_err(|error| Failure::CouldNot(format!("this program's own file is gone: {error}")))?;
     // The image has been made here, from whichever source.
-    let mut args: Vec<OsString> =
-        std::env::args_os().skip(1).filter(|arg| arg != "--host-kernel").collect();
+    let mut args: Vec<OsString> = std::env::args_os()
+        .skip(1)
+        .filter(|arg| arg != "--host-kernel")
+        .collect();
     args.push("--no-box".into());
     args.extend(extra);
     let memory = (guest_memory_bytes >> 20).saturating_add(BOX_OVERHEAD_MIB);
-    in_box(program.into(), args, Some(u32::try_from(memory).unwrap_or(u32::MAX)))
+    in_box(
+        program.into(),
+        args,
+        Some(u32::try_from(memory).unwrap_or(u32::MAX)),
+    )
 }

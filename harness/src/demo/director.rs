@@ -65,7 +65,10 @@ impl Director {
         match &notice.news {
             News::Watchdog(report) => {
                 let due_ns = notice.uptime_ns.saturating_sub(report.lateness_ns);
-                self.bites.push(Bite { due_ns, report: *report });
+                self.bites.push(Bite {
+                    due_ns,
+                    report: *report,
+                });
             }
             News::Reset { cause, .. } => self.resets.push(*cause),
             News::ShutdownAsked { .. } => self.button_pressed = true,
@@ -84,7 +87,9 @@ impl Director {
     /// The guest printed a line.
     pub fn console_line(&mut self, line: &str) -> Vec<Order> {
         if line.contains(UP) {
-            let status = line.split_once(BOOT_STATUS).map(|(_, status)| status.parse::<u32>());
+            let status = line
+                .split_once(BOOT_STATUS)
+                .map(|(_, status)| status.parse::<u32>());
             self.boot_statuses.extend(status.and_then(Result::ok));
         }
         if let Some((_, uptime)) = line.split_once("demo: guest uptime ") {
@@ -92,7 +97,10 @@ impl Director {
             self.ticked_after_bite |= !self.bites.is_empty();
         }
         self.nmi_logged |= line.contains("NMI received");
-        if line.split_once(SCRIPT_ENDED).is_some_and(|(_, status)| status != "0") {
+        if line
+            .split_once(SCRIPT_ENDED)
+            .is_some_and(|(_, status)| status != "0")
+        {
             return vec![Order::Finish];
         }
         self.finish_when_seen()
@@ -141,7 +149,10 @@ impl Director {
         let report = self.bites.first().map(|bite| bite.report);
         let is = |check: fn(&WatchdogReport) -> bool| report.as_ref().is_some_and(check);
         vec![
-            Promise::new("the driver programmed 10.066 s", is(|r| r.timeout_ns == TIMEOUT_NS)),
+            Promise::new(
+                "the driver programmed 10.066 s",
+                is(|r| r.timeout_ns == TIMEOUT_NS),
+            ),
             Promise::new(
                 "the bite was due exactly that long after the last ping",
                 is(|r| r.since_ping_ns.checked_sub(r.lateness_ns) == Some(r.timeout_ns)),
@@ -173,7 +184,7 @@ impl Director {
     }
 
     fn pause(&self) -> Vec<Promise> {
-        let stood = self.paused_at.first().is_some() && self.paused_at.first() == self.resumed_at.first();
+        let stood = !self.paused_at.is_empty() && self.paused_at.first() == self.resumed_at.first();
         let largest = self.guest_uptimes.windows(2).map(|pair| match pair {
             [before, after] => after - before,
             _ => 0.0,
@@ -195,7 +206,10 @@ impl Director {
             [first, second, ..] => second.due_ns.checked_sub(first.due_ns) == Some(TIMEOUT_NS),
             _ => false,
         };
-        Promise::new("the watchdog started over and bit again exactly one timeout later", exact)
+        Promise::new(
+            "the watchdog started over and bit again exactly one timeout later",
+            exact,
+        )
     }
 }
 

@@ -118,7 +118,12 @@ impl Scene {
 /// What shows `action`.
 #[must_use]
 pub fn scenes(action: WatchdogAction) -> Vec<Scene> {
-    let scene = |title, script, plot| Scene { title, script, action, plot };
+    let scene = |title, script, plot| Scene {
+        title,
+        script,
+        action,
+        plot,
+    };
     match action {
         WatchdogAction::Reset => vec![scene(
             "the feeder dies, the machine is reset, and the next boot knows why",

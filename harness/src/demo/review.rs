@@ -49,8 +49,16 @@ impl fmt::Display for Review {
         if let Some(bite) = &self.bite {
             writeln!(f, "  timeout programmed  {:.3} s", seconds(bite.timeout_ns))?;
             let due = bite.since_ping_ns.saturating_sub(bite.lateness_ns);
-            writeln!(f, "  last ping           {:.3} s before the bite", seconds(due))?;
-            writeln!(f, "  lateness            {:.3} ms", seconds(bite.lateness_ns) * 1e3)?;
+            writeln!(
+                f,
+                "  last ping           {:.3} s before the bite",
+                seconds(due)
+            )?;
+            writeln!(
+                f,
+                "  lateness            {:.3} ms",
+                seconds(bite.lateness_ns) * 1e3
+            )?;
             writeln!(f, "  action              {}", bite.action.name())?;
         } else {
             writeln!(f, "  the watchdog did not bite")?;
@@ -60,7 +68,11 @@ impl fmt::Display for Review {
             Verdict::Stopped(_) => "Stopped by the demo",
             Verdict::Broken(message) => message,
         };
-        writeln!(f, "  outcome             VMI {}: {outcome}", self.verdict.phase().name())?;
+        writeln!(
+            f,
+            "  outcome             VMI {}: {outcome}",
+            self.verdict.phase().name()
+        )?;
         for promise in &self.promises {
             let mark = if promise.kept { "ok    " } else { "BROKEN" };
             writeln!(f, "  {mark} {}", promise.what)?;

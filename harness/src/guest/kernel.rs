@@ -15,11 +15,6 @@ const SIGNATURE: usize = 0x202;
 /// Where it has the place of its version string, counted from 0x200.
 const VERSION: usize = 0x20e;
 
-/// Where it has the number of its 512-byte setup sectors.
-const SETUP_SECTORS: usize = 0x1f1;
-/// Where it has the place and, 4 bytes on, the length of the compressed kernel.
-const PAYLOAD: usize = 0x248;
-
 /// Why a kernel cannot be used.
 #[derive(Debug, Error)]
 pub enum KernelError {
@@ -226,39 +221,6 @@ pub fn release_of(image: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(&text[..end]).into_owned())
 }
 
-/// The ELF kernel inside the bzImage `image`; None if there is none, or if it is compressed in a rare way. A machine that
-/// can start an ELF kernel boots it seconds sooner where the CPU is emulated: the bzImage unpacks itself there.
-#[must_use]
-pub fn vmlinux_of(image: &[u8]) -> Option<Vec<u8>> {
-    if image.get(SIGNATURE..SIGNATURE + 4)? != b"HdrS" {
-        return None;
-    }
-    let number = |at: usize| Some(u32::from_le_bytes(image.get(at..at + 4)?.try_into().ok()?));
-    // The payload's place counts from the protected-mode code, which begins behind the boot sector and the setup sectors.
-    let sectors = usize::from(*image.get(SETUP_SECTORS)?) + 1;
-    let start = usize::try_from(number(PAYLOAD)?)
-        .ok()?
-        .checked_add(sectors * 512)?;
-    let end = usize::try_from(number(PAYLOAD + 4)?)
-        .ok()?
-        .checked_add(start)?;
-    let payload = image.get(start..end)?;
-    let mut elf = Vec::new();
-    // Behind the compressed data comes its size in 4 bytes: only one stream is read.
-    let read = if payload.starts_with(b"\xfd7zXZ\x00") {
-        lzma_rust2::XzReader::new(payload, false).read_to_end(&mut elf)
-    } else if payload.starts_with(b"\x1f\x8b") {
-        flate2::bufread::GzDecoder::new(payload).read_to_end(&mut elf)
-    } else if payload.starts_with(b"\x28\xb5\x2f\xfd") {
-        ruzstd::decoding::StreamingDecoder::new(payload)
-            .ok()?
-            .read_to_end(&mut elf)
-    } else {
-        return None;
-    };
-    (read.is_ok() && elf.starts_with(b"\x7fELF")).then_some(elf)
-}
-
 /// Adds the files below `directory` in a fixed order; links (to the kernel's sources) are not followed.
 fn list(directory: &Path, paths: &mut Vec<String>) -> io::Result<()> {
     let mut entries: Vec<fs::DirEntry> = fs::read_dir(directory)?.collect::<io::Result<_>>()?;
@@ -275,8 +237,6 @@ fn list(directory: &Path, paths: &mut Vec<String>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
 
     /// The start of a bzImage whose version string is `version`.
@@ -298,35 +258,6 @@ mod tests {
         let mut wild = bzimage("x ");
         wild[VERSION..VERSION + 2].copy_from_slice(&0xffff_u16.to_le_bytes());
         assert_eq!(release_of(&wild), None, "a version string outside the file");
-    }
-
-    #[test]
-    fn the_elf_kernel_is_taken_out_of_its_wrapping() {
-        let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        gz.write_all(b"\x7fELF and so on").expect("memory");
-        let mut payload = gz.finish().expect("memory");
-        payload.extend([15, 0, 0, 0]);
-        let mut image = bzimage("6.9 ");
-        image[SETUP_SECTORS] = 1;
-        image[PAYLOAD..PAYLOAD + 4].copy_from_slice(&8_u32.to_le_bytes());
-        let size = u32::try_from(payload.len()).expect("small");
-        image[PAYLOAD + 4..PAYLOAD + 8].copy_from_slice(&size.to_le_bytes());
-        image.extend([0; 8]);
-        image.extend(payload);
-        assert_eq!(
-            vmlinux_of(&image).as_deref(),
-            Some(b"\x7fELF and so on".as_slice())
-        );
-
-        image.pop();
-        assert_eq!(vmlinux_of(&image), None, "the payload ends behind the file");
-        image[PAYLOAD..PAYLOAD + 4].copy_from_slice(&u32::MAX.to_le_bytes());
-        assert_eq!(
-            vmlinux_of(&image),
-            None,
-            "the payload begins behind the file"
-        );
-        assert_eq!(vmlinux_of(b"\x7fELF"), None);
     }
 
     #[test]

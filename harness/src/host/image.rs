@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use super::vmlinux;
 use crate::guest::Progress;
 use crate::guest::modules::{Module, ModuleError, Modules, Wanted};
 use crate::guest::newc::{Archive, NewcError};
 use crate::guest::packages::{Contents, PackageError, PackageStore, default_cache};
+use crate::guest::vmlinux;
 
 /// Changes when an image has to be made anew although init and modules stayed the same.
 const FORMAT: &str = "1";

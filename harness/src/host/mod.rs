@@ -23,7 +23,6 @@ mod session;
 mod signals;
 mod tail;
 mod terminal;
-mod vmlinux;
 mod writer;
 
 pub use check::{BOX_MARKER, BoxSupport, Extension, HostReport, Kvm, check, inside_box};

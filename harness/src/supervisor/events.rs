@@ -49,11 +49,19 @@ pub struct Said {
 
 impl Said {
     fn normal(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Normal, reason, message: message.into(), data: Map::new() }
+        Self {
+            severity: Severity::Normal,
+            reason,
+            message: message.into(),
+            data: Map::new(),
+        }
     }
 
     fn warning(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Warning, ..Self::normal(reason, message) }
+        Self {
+            severity: Severity::Warning,
+            ..Self::normal(reason, message)
+        }
     }
 
     fn with(mut self, data: Value) -> Self {
@@ -78,7 +86,11 @@ impl Said {
     /// The machine has ended.
     #[must_use]
     pub fn stopped(succeeded: bool, how: &str, phase: &str) -> Self {
-        let said = if succeeded { Self::normal } else { Self::warning };
+        let said = if succeeded {
+            Self::normal
+        } else {
+            Self::warning
+        };
         said("Stopped", how).with(json!({ "phase": phase }))
     }
 
@@ -90,20 +102,31 @@ impl Said {
             News::Watchdog(report) => watchdog(report),
             News::Pretimeout { lateness_ns, nmi } => {
                 let then = if *nmi { "; NMI injected" } else { "" };
-                Self::warning("WatchdogPretimeout", format!("Stage 1 of the watchdog ran out{then}"))
-                    .with(json!({ "lateness_ns": lateness_ns, "nmi": nmi }))
+                Self::warning(
+                    "WatchdogPretimeout",
+                    format!("Stage 1 of the watchdog ran out{then}"),
+                )
+                .with(json!({ "lateness_ns": lateness_ns, "nmi": nmi }))
             }
             News::ShutdownAsked { grace_ns } => {
                 let grace = humantime::format_duration(Duration::from_nanos(*grace_ns));
-                Self::normal("Shutdown", format!("Power button pressed; the guest has {grace}"))
-                    .with(json!({ "grace_ns": grace_ns }))
+                Self::normal(
+                    "Shutdown",
+                    format!("Power button pressed; the guest has {grace}"),
+                )
+                .with(json!({ "grace_ns": grace_ns }))
             }
-            News::Reset { cause, count } => {
-                Self::normal("Reset", format!("The machine was reset by {}", reset_cause(*cause)))
-                    .with(json!({ "cause": cause, "count": count }))
-            }
+            News::Reset { cause, count } => Self::normal(
+                "Reset",
+                format!("The machine was reset by {}", reset_cause(*cause)),
+            )
+            .with(json!({ "cause": cause, "count": count })),
             News::Paused { by_watchdog } => {
-                let who = if *by_watchdog { "the watchdog" } else { "the host" };
+                let who = if *by_watchdog {
+                    "the watchdog"
+                } else {
+                    "the host"
+                };
                 Self::normal("Paused", format!("vCPUs and VM time stopped by {who}"))
                     .with(json!({ "by_watchdog": by_watchdog }))
             }
@@ -115,7 +138,9 @@ impl Said {
     /// The event, for `object` at the time of `notice`.
     #[must_use]
     pub fn at(self, object: &str, realtime_ns: u64, uptime_ns: u64) -> Event {
-        let time = UNIX_EPOCH.checked_add(Duration::from_nanos(realtime_ns)).unwrap_or(UNIX_EPOCH);
+        let time = UNIX_EPOCH
+            .checked_add(Duration::from_nanos(realtime_ns))
+            .unwrap_or(UNIX_EPOCH);
         Event {
             time: humantime::format_rfc3339_nanos(time).to_string(),
             uptime_ns,

@@ -120,11 +120,15 @@ pub fn supervise(run: Run, watcher: &mut dyn Watcher) -> Result<Verdict, Supervi
             (ends, Some(tap))
         }
     };
-    let process =
-        VmProcess::start(run.config, ends, sender).map_err(failed("started"))?;
+    let process = VmProcess::start(run.config, ends, sender).map_err(failed("started"))?;
     let deadline = run.timeout.map(|timeout| Instant::now() + timeout);
-    let mut supervisor =
-        Supervisor { object: run.object, process, watcher, uptime_ns: 0, later: vec![] };
+    let mut supervisor = Supervisor {
+        object: run.object,
+        process,
+        watcher,
+        uptime_ns: 0,
+        later: vec![],
+    };
     supervisor.created();
     let verdict = supervisor.watch(&happenings, deadline);
     supervisor.process_ended();
@@ -145,13 +149,15 @@ pub fn supervise(run: Run, watcher: &mut dyn Watcher) -> Result<Verdict, Supervi
 fn forward_signals(sender: mpsc::Sender<Happening>) -> io::Result<Handle> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     let handle = signals.handle();
-    std::thread::Builder::new().name("signals".into()).spawn(move || {
-        for signal in signals.forever() {
-            if sender.send(Happening::Signal(signal)).is_err() {
-                break;
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            for signal in signals.forever() {
+                if sender.send(Happening::Signal(signal)).is_err() {
+                    break;
+                }
             }
-        }
-    })?;
+        })?;
     Ok(handle)
 }
 
@@ -180,7 +186,9 @@ impl Supervisor<'_> {
                 }
             };
             let orders = match happening {
-                Happening::Signal(signal) => return self.stop(Cause::Signal(signal), "interrupted"),
+                Happening::Signal(signal) => {
+                    return self.stop(Cause::Signal(signal), "interrupted");
+                }
                 Happening::ConsoleLine(line) => self.watcher.console_line(&line),
                 Happening::Word(Word::Gone) => return self.gone(broken),
                 Happening::Word(Word::Notice(notice)) => {
@@ -200,7 +208,9 @@ impl Supervisor<'_> {
             for order in orders {
                 match order {
                     Order::Now(command) => self.tell(&command),
-                    Order::After(wait, command) => self.later.push((Instant::now() + wait, command)),
+                    Order::After(wait, command) => {
+                        self.later.push((Instant::now() + wait, command))
+                    }
                     Order::Finish => return self.stop(Cause::Done, "done"),
                 }
             }
@@ -216,7 +226,9 @@ impl Supervisor<'_> {
 
     fn send_due(&mut self) {
         let now = Instant::now();
-        let (due, later) = std::mem::take(&mut self.later).into_iter().partition(|(at, _)| *at <= now);
+        let (due, later) = std::mem::take(&mut self.later)
+            .into_iter()
+            .partition(|(at, _)| *at <= now);
         self.later = later;
         let due: Vec<_> = due;
         for (_, command) in due {
@@ -264,11 +276,19 @@ impl Supervisor<'_> {
             Verdict::Stopped(_) => events::ending(kennel_vmm::protocol::Ending::Stopped).to_owned(),
             Verdict::Broken(message) => message.clone(),
         };
-        self.say(Said::stopped(phase == verdict::Phase::Succeeded, &how, phase.name()));
+        self.say(Said::stopped(
+            phase == verdict::Phase::Succeeded,
+            &how,
+            phase.name(),
+        ));
     }
 
     fn say(&mut self, said: Said) {
-        let event = said.at(&self.object, kennel_vmm::clock::realtime_ns(), self.uptime_ns);
+        let event = said.at(
+            &self.object,
+            kennel_vmm::clock::realtime_ns(),
+            self.uptime_ns,
+        );
         self.watcher.event(&event);
     }
 }
@@ -279,6 +299,8 @@ fn wait(
 ) -> Result<Happening, RecvTimeoutError> {
     match wake {
         Some(at) => happenings.recv_timeout(at.saturating_duration_since(Instant::now())),
-        None => happenings.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        None => happenings
+            .recv()
+            .map_err(|_| RecvTimeoutError::Disconnected),
     }
 }

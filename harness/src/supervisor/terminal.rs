@@ -36,21 +36,29 @@ impl Drop for TerminalGuard {
 /// A console without input whose output goes to standard error and, by lines, to `sender`.
 pub(super) fn tap(sender: Sender<Happening>) -> io::Result<(ConsoleEnds, JoinHandle<()>)> {
     let (reader, writer) = io::pipe()?;
-    let tap = thread::Builder::new().name("console-tap".into()).spawn(move || {
-        let mut reader = BufReader::new(reader);
-        loop {
-            let mut line = Vec::new();
-            match reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line) {
-                Ok(0) | Err(_) => break,
-                Ok(_) => {}
+    let tap = thread::Builder::new()
+        .name("console-tap".into())
+        .spawn(move || {
+            let mut reader = BufReader::new(reader);
+            loop {
+                let mut line = Vec::new();
+                match reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line) {
+                    Ok(0) | Err(_) => break,
+                    Ok(_) => {}
+                }
+                // The terminal being gone is no reason to stop listening to the guest.
+                let _shown = io::stderr().lock().write_all(&line);
+                let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+                if sender.send(Happening::ConsoleLine(line)).is_err() {
+                    break;
+                }
             }
-            // The terminal being gone is no reason to stop listening to the guest.
-            let _shown = io::stderr().lock().write_all(&line);
-            let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-            if sender.send(Happening::ConsoleLine(line)).is_err() {
-                break;
-            }
-        }
-    })?;
-    Ok((ConsoleEnds { input: Stdio::null(), output: Stdio::from(writer) }, tap))
+        })?;
+    Ok((
+        ConsoleEnds {
+            input: Stdio::null(),
+            output: Stdio::from(writer),
+        },
+        tap,
+    ))
 }

@@ -95,7 +95,11 @@ mod tests {
             (Verdict::Stopped(Cause::Signal(2)), Phase::Succeeded, 130),
             (Verdict::Stopped(Cause::Signal(15)), Phase::Succeeded, 143),
         ] {
-            assert_eq!((verdict.phase(), verdict.exit_status()), (phase, status), "{verdict:?}");
+            assert_eq!(
+                (verdict.phase(), verdict.exit_status()),
+                (phase, status),
+                "{verdict:?}"
+            );
         }
     }
 }

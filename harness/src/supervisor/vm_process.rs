@@ -59,16 +59,28 @@ impl VmProcess {
         let (ours, theirs) = UnixStream::pair()?;
         let reader = ours.try_clone()?;
         let mut program = Program::new(std::env::current_exe()?);
-        program.arg(SUBCOMMAND).stdin(console.input).stdout(console.output);
-        let mapping =
-            FdMapping { parent_fd: OwnedFd::from(theirs), child_fd: CONTROL_FD };
-        program.fd_mappings(vec![mapping]).map_err(io::Error::other)?;
+        program
+            .arg(SUBCOMMAND)
+            .stdin(console.input)
+            .stdout(console.output);
+        let mapping = FdMapping {
+            parent_fd: OwnedFd::from(theirs),
+            child_fd: CONTROL_FD,
+        };
+        program
+            .fd_mappings(vec![mapping])
+            .map_err(io::Error::other)?;
         let child = program.spawn()?;
         // Our copy of the child's end would keep the socket open after the child's death.
         drop(program);
-        let mut process = Self { child, socket: ours };
+        let mut process = Self {
+            child,
+            socket: ours,
+        };
         process.tell(&Command::Start(Box::new(config)))?;
-        thread::Builder::new().name("vm-words".into()).spawn(move || listen(reader, &words))?;
+        thread::Builder::new()
+            .name("vm-words".into())
+            .spawn(move || listen(reader, &words))?;
         Ok(process)
     }
 

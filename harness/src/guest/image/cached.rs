@@ -12,8 +12,9 @@ use sha2::{Digest, Sha256};
 use super::assemble::{Assembled, MODULES};
 use super::{BuildError, GuestImage, write_file};
 use crate::guest::init::{INIT, POWER_BUTTON};
-use crate::guest::kernel::{self, Kernel};
+use crate::guest::kernel::Kernel;
 use crate::guest::packages::{Package, PackageStore};
+use crate::guest::vmlinux;
 
 /// Changes whenever the same parts give another image.
 const RECIPE: &str = concat!("2 ", env!("CARGO_PKG_VERSION"));
@@ -126,7 +127,7 @@ impl ImageCache {
         );
         fs::create_dir(&fresh).map_err(failed(&fresh))?;
         write_file(&fresh.join("vmlinuz"), &kernel.vmlinuz)?;
-        if let Some(elf) = kernel::vmlinux_of(&kernel.vmlinuz) {
+        if let Some(elf) = vmlinux::from_bzimage(&kernel.vmlinuz) {
             write_file(&fresh.join("vmlinux"), &elf)?;
         }
         write_file(&fresh.join("initrd"), &assembled.initrd)?;
