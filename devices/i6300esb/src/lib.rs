@@ -78,6 +78,11 @@ extern crate alloc;
 #[cfg(any(test, feature = "rust-vmm"))]
 extern crate std;
 
+/// The README's example is tested too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod config;
 mod countdown;
 #[cfg(feature = "alloc")]
