@@ -3,8 +3,8 @@
 
 use libtest_mimic::Trial;
 
-use crate::Image;
 use crate::guest::Spec;
+use crate::{Body, Image, group};
 
 pub(crate) fn tests(image: &Image) -> Vec<Trial> {
     let sizes = [
@@ -15,14 +15,13 @@ pub(crate) fn tests(image: &Image) -> Vec<Trial> {
         ("2_vcpus_5_gib_vmlinux", 2, "5Gi", false),
         ("1_vcpu_5_gib_bzimage", 1, "5Gi", true),
     ];
-    let trial = |(name, cores, memory, bzimage)| {
-        let image = image.clone();
-        Trial::test(format!("boots::{name}"), move || {
-            boot(&image, cores, memory, bzimage);
-            Ok(())
-        })
-    };
-    sizes.into_iter().map(trial).collect()
+    let cases = sizes.map(|(name, cores, memory, bzimage)| -> (_, Body) {
+        (
+            name,
+            Box::new(move |image| boot(image, cores, memory, bzimage)),
+        )
+    });
+    group("boots", image, cases)
 }
 
 /// The guest counts its CPUs and its memory, and powers off by ACPI.

@@ -4,18 +4,13 @@
 use kennel_vmm::config::WatchdogAction;
 use libtest_mimic::Trial;
 
-use crate::Image;
 use crate::guest::kennel;
+use crate::{Body, Image, group};
 
 pub(crate) fn tests(image: &Image) -> Vec<Trial> {
-    let trial = |action: WatchdogAction| {
-        let image = image.clone();
-        Trial::test(format!("demo::{}", action.name()), move || {
-            demo(&image, action);
-            Ok(())
-        })
-    };
-    WatchdogAction::ALL.into_iter().map(trial).collect()
+    let cases = WatchdogAction::ALL
+        .map(|action| -> (_, Body) { (action.name(), Box::new(move |image| demo(image, action))) });
+    group("demo", image, cases)
 }
 
 fn demo(image: &Image, action: WatchdogAction) {

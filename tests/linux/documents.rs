@@ -4,27 +4,26 @@
 
 use libtest_mimic::Trial;
 
-use crate::Image;
 use crate::guest::Spec;
+use crate::{Body, Image, group};
 
 pub(crate) fn tests(image: &Image) -> Vec<Trial> {
-    let cases: [(&str, fn(&Image)); 7] = [
-        ("bite_is_told_as_events_and_fails_the_vmi", poweroff),
-        ("magic_close_disarms", magic_close),
-        ("nowayout_lock_cannot_be_disarmed", nowayout),
-        ("every_reset_by_the_watchdog_reports_cardreset", cardreset),
-        ("pretimeout_nmi_comes_at_half_time", pretimeout),
-        ("disarm_policy_leaves_the_guest_alone", disarm),
-        ("driver_survives_a_reload_of_its_module", reload),
+    let cases: [(&'static str, Body); 7] = [
+        (
+            "bite_is_told_as_events_and_fails_the_vmi",
+            Box::new(poweroff),
+        ),
+        ("magic_close_disarms", Box::new(magic_close)),
+        ("nowayout_lock_cannot_be_disarmed", Box::new(nowayout)),
+        (
+            "every_reset_by_the_watchdog_reports_cardreset",
+            Box::new(cardreset),
+        ),
+        ("pretimeout_nmi_comes_at_half_time", Box::new(pretimeout)),
+        ("disarm_policy_leaves_the_guest_alone", Box::new(disarm)),
+        ("driver_survives_a_reload_of_its_module", Box::new(reload)),
     ];
-    let trial = |(name, body): (&str, fn(&Image))| {
-        let image = image.clone();
-        Trial::test(format!("documents::{name}"), move || {
-            body(&image);
-            Ok(())
-        })
-    };
-    cases.into_iter().map(trial).collect()
+    group("documents", image, cases)
 }
 
 /// Two stages of `2 << 9` ticks: what the driver programs for two seconds.
@@ -121,7 +120,7 @@ fn cardreset(image: &Image) {
         bites,
     );
     assert_eq!(seen.first().map(String::as_str), Some("bootstatus 0"));
-    assert_eq!(seen.len() as u32, bites + 1);
+    assert_eq!(u32::try_from(seen.len()), Ok(bites + 1));
     assert!(
         seen.iter().skip(1).all(|line| line == "bootstatus 32"),
         "{seen:?}"

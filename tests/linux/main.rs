@@ -37,6 +37,24 @@ pub(crate) struct Image {
     pub(crate) initrd: PathBuf,
 }
 
+/// The body of a test.
+pub(crate) type Body = Box<dyn FnOnce(&Image) + Send>;
+
+/// Tests named `group::name`.
+pub(crate) fn group<I>(group: &str, image: &Image, cases: I) -> Vec<Trial>
+where
+    I: IntoIterator<Item = (&'static str, Body)>,
+{
+    let trial = |(name, body): (&str, Body)| {
+        let image = image.clone();
+        Trial::test(format!("{group}::{name}"), move || {
+            body(&image);
+            Ok(())
+        })
+    };
+    cases.into_iter().map(trial).collect()
+}
+
 fn main() -> ExitCode {
     if let Some(status) = tier::as_kennel() {
         return status;

@@ -12,35 +12,31 @@ use libtest_mimic::Trial;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
-use crate::Image;
 use crate::guest::{Prepared, Spec};
+use crate::{Body, Image, group};
 
 pub(crate) fn tests(image: &Image) -> Vec<Trial> {
-    let cases: [(&str, fn(&Image)); 6] = [
-        ("console_is_interactive", console),
-        ("ctrl_c_ends_everything", |image| {
-            signal(image, Signal::INT, Some(130))
-        }),
-        ("sigterm_ends_everything", |image| {
-            signal(image, Signal::TERM, Some(143))
-        }),
-        ("killed_supervisor_takes_its_vm_along", |image| {
-            signal(image, Signal::KILL, None)
-        }),
-        ("killed_vm_is_told", killed_vm),
-        ("memory_beyond_guest_ram", memory),
+    let cases: [(&'static str, Body); 6] = [
+        ("console_is_interactive", Box::new(console)),
+        (
+            "ctrl_c_ends_everything",
+            Box::new(|image| signal(image, Signal::INT, Some(130))),
+        ),
+        (
+            "sigterm_ends_everything",
+            Box::new(|image| signal(image, Signal::TERM, Some(143))),
+        ),
+        (
+            "killed_supervisor_takes_its_vm_along",
+            Box::new(|image| signal(image, Signal::KILL, None)),
+        ),
+        ("killed_vm_is_told", Box::new(killed_vm)),
+        ("memory_beyond_guest_ram", Box::new(memory)),
     ];
-    let trial = |(name, body): (&str, fn(&Image))| {
-        let image = image.clone();
-        Trial::test(format!("process::{name}"), move || {
-            body(&image);
-            Ok(())
-        })
-    };
-    cases.into_iter().map(trial).collect()
+    group("process", image, cases)
 }
 
-/// What the issue of a signal may take at the most; the tests tell how long it really took.
+/// What ending may take at the most; the tests tell how long it really took.
 const BOUND: Timespec = Timespec {
     tv_sec: 30,
     tv_nsec: 0,
