@@ -126,7 +126,7 @@ impl<K: Copy + Ord> Default for DeadlineQueue<K> {
 #[cfg(test)]
 mod tests {
     use super::DeadlineQueue;
-    use crate::time::{TimerRequest, VmInstant};
+    use crate::{Config, I6300Esb, TimerRequest, VmInstant};
     use std::vec::Vec;
 
     fn at(nanos: u64) -> VmInstant {
@@ -160,6 +160,42 @@ mod tests {
         assert_eq!(queue.request(1, TimerRequest::Disarm), TimerRequest::Disarm);
         assert_eq!(queue.request(1, TimerRequest::Disarm), TimerRequest::Keep);
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn one_timer_serves_thousands_exactly() {
+        let (mut queue, mut timer) = (DeadlineQueue::new(), None);
+        let apply = |request, timer: &mut Option<VmInstant>| match request {
+            TimerRequest::Keep => {}
+            TimerRequest::Disarm => *timer = None,
+            TimerRequest::ArmAt(at) => *timer = Some(at),
+        };
+        let mut devices: Vec<I6300Esb> = (0..5_000)
+            .map(|_| I6300Esb::new(Config::default()))
+            .collect();
+        for (key, device) in devices.iter_mut().enumerate() {
+            // Each starts a microsecond after the one before, so none is due with another.
+            let effects = device.config_write(at(key as u64 * 1_000), 0x68, &[2]);
+            apply(queue.request(key, effects.timer), &mut timer);
+        }
+        let mut bitten = 0;
+        while bitten < devices.len() {
+            let now = timer.take().expect("somebody waits");
+            while let Some(key) = queue.pop_due(now) {
+                let effects = devices[key].timer_fired(now);
+                queue.record(key, effects.timer);
+                if let Some(bite) = effects.events.bite() {
+                    assert_eq!(
+                        (bite.due, bite.count),
+                        (now, 1),
+                        "served at its exact instant"
+                    );
+                    bitten += 1;
+                }
+            }
+            apply(queue.rearm(), &mut timer);
+        }
+        assert!(devices.iter().all(|device| device.status(at(0)).bites == 1));
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub struct Status {
     pub timeout_ns: u64,
     /// Nanoseconds since the last ping; `None` if there was none since the watchdog was armed.
     pub last_ping_age_ns: Option<u64>,
-    /// A bite sets WDT_TOUT# off. If false, the guest has switched the watchdog's teeth off.
+    /// The output is enabled, so that the end of the second stage bites. A guest can switch it off, also under the lock.
     pub output_enabled: bool,
     /// The timed-out flag, as the guest reads it.
     pub timed_out: bool,
