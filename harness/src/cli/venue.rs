@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use super::args::VenueArgs;
 use super::progress::{Progress, say};
 use super::{Answer, Failure};
-use crate::host::{self, BoxCommand};
+use crate::host::{self, BoxCommand, BoxError};
 
 /// Where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,10 +23,12 @@ pub(super) fn choose(args: VenueArgs) -> Result<Venue, Failure> {
     if args.no_box {
         return Ok(Venue::Here);
     }
-    if args.in_box {
-        return Ok(Venue::Box);
-    }
     let report = host::check();
+    if args.in_box {
+        // Told before an image is made for it.
+        let ready = report.can_box().then_some(Venue::Box);
+        return ready.ok_or_else(|| Failure::could_not(BoxError::NoQemu));
+    }
     if report.native_linux() {
         say("kennel: this machine's own KVM runs the guest");
         Ok(Venue::Here)
@@ -34,7 +36,8 @@ pub(super) fn choose(args: VenueArgs) -> Result<Venue, Failure> {
         say("kennel: this machine's own KVM cannot run Linux guests, so a KVM host in a box does");
         Ok(Venue::Box)
     } else {
-        Err(Failure::CouldNot(report.to_string()))
+        let what = "no Linux guest can run here, neither on this machine's KVM nor in a box:";
+        Err(Failure::CouldNot(format!("{what}\n{report}")))
     }
 }
 
