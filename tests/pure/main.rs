@@ -3,7 +3,11 @@
 //! by its messages.
 
 mod board;
+mod cli;
+mod documents;
 mod driver;
+mod surroundings;
+mod validate;
 
 use std::process::ExitCode;
 
@@ -15,7 +19,7 @@ fn main() -> ExitCode {
         return status;
     }
     let args = Arguments::from_args();
-    let tests = [board::tests()];
+    let tests = [board::tests(), cli::tests(), validate::tests()];
     let tests = tests.into_iter().flatten().collect();
     tier::run(tier::PURE, "on any machine", &args, tests)
 }

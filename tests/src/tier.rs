@@ -2,13 +2,16 @@
 //! A tier of tests: runs, or says loudly that it didn't.
 
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 
-use libtest_mimic::{Arguments, Conclusion, Trial};
+use libtest_mimic::{Arguments, Completion, Conclusion, Trial};
 
 /// The tiers that must run, separated by commas; one of them that cannot run fails.
 pub const REQUIRE: &str = "KENNEL_REQUIRE";
 /// The tier that needs neither KVM nor a guest.
 pub const PURE: &str = "pure";
+/// With this variable set a test program acts as `kennel` whatever its arguments are.
+pub const ACT_AS_KENNEL: &str = "KENNEL_TEST_ACT";
 /// The subcommands that make a test program act as `kennel` itself.
 const KENNEL: [&str; 7] = [
     "run",
@@ -23,8 +26,46 @@ const KENNEL: [&str; 7] = [
 /// Acts as `kennel` when started as such: the machine under test is this very program, once more.
 #[must_use]
 pub fn as_kennel() -> Option<ExitCode> {
-    let first = std::env::args().nth(1)?;
-    KENNEL.contains(&first.as_str()).then(kennel::cli::main)
+    let asked = || {
+        let first = std::env::args_os().nth(1)?;
+        KENNEL.iter().find(|name| first == **name)
+    };
+    let acts = std::env::var_os(ACT_AS_KENNEL).is_some() || asked().is_some();
+    acts.then(kennel::cli::main)
+}
+
+/// What a test lacks on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle(pub String);
+
+/// Tests that found that they cannot run, and why.
+static SKIPPED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// A test of the tier `tier` that fails by panicking, and may find that it cannot run here: the
+/// tier's last lines then say so, and it fails where the tier is required.
+#[must_use]
+pub fn test_if_able(
+    tier: &'static str,
+    name: &str,
+    body: impl FnOnce() -> Result<(), Obstacle> + Send + 'static,
+) -> Trial {
+    let shown = name.to_owned();
+    Trial::ignorable_test(name, move || match body() {
+        Ok(()) => Ok(Completion::Completed),
+        Err(Obstacle(why)) if is_required(tier) => {
+            Err(format!("cannot run, and {REQUIRE} asks for it: {why}").into())
+        }
+        Err(Obstacle(why)) => {
+            let mut skipped = SKIPPED.lock().unwrap_or_else(PoisonError::into_inner);
+            skipped.push(format!("{shown}: SKIPPED: {why}"));
+            Ok(Completion::ignored_with(why))
+        }
+    })
+}
+
+fn is_required(name: &str) -> bool {
+    let required = std::env::var(REQUIRE).unwrap_or_default();
+    required.split(',').any(|tier| tier.trim() == name)
 }
 
 /// Runs `tests` as the tier `name`; `place` says on what.
@@ -32,22 +73,30 @@ pub fn as_kennel() -> Option<ExitCode> {
 pub fn run(name: &str, place: &str, args: &Arguments, tests: Vec<Trial>) -> ExitCode {
     let conclusion = libtest_mimic::run(args, tests);
     if !args.list {
-        println!("{}\n", closing_line(name, place, &conclusion));
+        let skipped = SKIPPED.lock().unwrap_or_else(PoisonError::into_inner);
+        for test in skipped.iter() {
+            println!("tier {name}: {test}");
+        }
+        let skipped = u64::try_from(skipped.len()).unwrap_or(u64::MAX);
+        println!("{}\n", closing_line(name, place, &conclusion, skipped));
     }
     conclusion.exit_code()
 }
 
-fn closing_line(name: &str, place: &str, conclusion: &Conclusion) -> String {
+fn closing_line(name: &str, place: &str, conclusion: &Conclusion, skipped: u64) -> String {
     let ran = conclusion.num_passed.saturating_add(conclusion.num_failed);
     let failed = conclusion.num_failed;
     let left_out = conclusion
         .num_filtered_out
-        .saturating_add(conclusion.num_ignored);
-    let rest = if left_out > 0 {
-        format!(", {left_out} left out by request")
-    } else {
-        String::new()
-    };
+        .saturating_add(conclusion.num_ignored)
+        .saturating_sub(skipped);
+    let mut rest = String::new();
+    if skipped > 0 {
+        rest.push_str(&format!(", {skipped} SKIPPED"));
+    }
+    if left_out > 0 {
+        rest.push_str(&format!(", {left_out} left out by request"));
+    }
     format!("tier {name}: {ran} ran, {failed} failed{rest}; {place}")
 }
 
@@ -56,8 +105,7 @@ fn closing_line(name: &str, place: &str, conclusion: &Conclusion) -> String {
 #[must_use]
 pub fn skipped(name: &str, why: &str) -> ExitCode {
     println!("tier {name}: SKIPPED: {why}\n");
-    let required = std::env::var(REQUIRE).unwrap_or_default();
-    if required.split(',').any(|tier| tier.trim() == name) {
+    if is_required(name) {
         println!("tier {name}: FAILED: {REQUIRE} asks for it\n");
         return ExitCode::FAILURE;
     }
@@ -74,12 +122,16 @@ mod tests {
             num_filtered_out: 2,
             num_passed: 3,
             num_failed: 1,
-            num_ignored: 0,
+            num_ignored: 1,
             num_measured: 0,
         };
         assert_eq!(
-            closing_line("linux", "in a box", &conclusion),
-            "tier linux: 4 ran, 1 failed, 2 left out by request; in a box"
+            closing_line("linux", "in a box", &conclusion, 0),
+            "tier linux: 4 ran, 1 failed, 3 left out by request; in a box"
+        );
+        assert_eq!(
+            closing_line("linux", "in a box", &conclusion, 1),
+            "tier linux: 4 ran, 1 failed, 1 SKIPPED, 2 left out by request; in a box"
         );
     }
 }

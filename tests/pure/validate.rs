@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! `kennel validate`: what it says about good documents, and all it says about bad ones.
+
+use std::path::Path;
+
+use kennel_tests::kennel::{Call, Ended};
+use libtest_mimic::Trial;
+
+use crate::documents::{FILE, Folder, VALID, edited};
+use crate::test;
+
+pub(crate) fn tests() -> Vec<Trial> {
+    vec![
+        test("validate_the_example", example),
+        test("validate_a_virtual_machine", virtual_machine),
+        test("validate_names_what_it_leaves_out", notes),
+        test("validate_says_ten_mistakes_at_once", ten_mistakes),
+        test("validate_keeps_a_flood_of_mistakes_short", flood),
+        test("validate_quotes_no_control_characters", control_characters),
+    ]
+}
+
+fn is_valid(ended: &Ended, lines: &[&str]) {
+    assert_eq!(ended.status, 0, "{ended}");
+    assert_eq!(ended.stderr, "", "{ended}");
+    let said: Vec<_> = ended.stdout.lines().collect();
+    assert_eq!(said, lines, "{ended}");
+}
+
+fn example() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples");
+    let ended = Call::new(&["validate", "watchdog.yaml"])
+        .within(&examples)
+        .run();
+    let valid = "watchdog.yaml: VirtualMachineInstance default/watchdog-example is valid";
+    is_valid(&ended, &[valid]);
+}
+
+/// As the tutorials have it: a `VirtualMachine` with disks, a network and a probe, switched off.
+const MACHINE: &str = "\
+apiVersion: kubevirt.io/v1
+kind: VirtualMachine
+metadata:
+  name: lab
+  namespace: probes
+spec:
+  running: false
+  template:
+    metadata:
+      labels:
+        kubevirt.io/domain: lab
+    spec:
+      tolerations: []
+      domain:
+        devices:
+          watchdog:
+            name: mywatchdog
+            i6300esb:
+              action: inject-nmi
+          disks:
+            - name: root
+              disk:
+                bus: virtio
+          interfaces:
+            - name: default
+              masquerade: {}
+        resources:
+          requests:
+            memory: 1Gi
+      networks:
+        - name: default
+          pod: {}
+      volumes:
+        - name: root
+          containerDisk:
+            image: example/image
+      livenessProbe:
+        tcpSocket:
+          port: 22
+";
+
+fn virtual_machine() {
+    let ended = Folder::with(MACHINE).validate();
+    assert_eq!(ended.status, 0, "{ended}");
+    let valid = "vm.yaml: VirtualMachine probes/lab is valid\n";
+    assert!(ended.stdout.starts_with(valid), "{ended}");
+}
+
+/// Every note names a field with its line, and no field that counts is named.
+fn notes() {
+    let ended = Folder::with(MACHINE).validate();
+    let note_on = |path: &str, line: usize| {
+        let place = format!("{path} (line {line})");
+        let note = ended.stdout.lines().find(|line| line.contains(&place));
+        assert!(note.is_some(), "no note on {place}: {ended}");
+        let note = note.unwrap_or_default();
+        assert!(note.starts_with("note: "), "{ended}");
+        note.to_owned()
+    };
+    let spec = "spec.template.spec";
+    let disks = note_on(&format!("{spec}.domain.devices.disks"), 20);
+    let volumes = note_on(&format!("{spec}.volumes"), 33);
+    let probe = note_on(&format!("{spec}.livenessProbe"), 37);
+    let unused = note_on(&format!("{spec}.tolerations"), 13);
+    let action = note_on(
+        &format!("{spec}.domain.devices.watchdog.i6300esb.action"),
+        19,
+    );
+    let off = note_on("spec.running", 7);
+    assert_eq!(disks, volumes, "one note for all that is not attached");
+    let others = [&disks, &probe, &unused, &action, &off];
+    for (index, note) in others.iter().enumerate() {
+        assert!(!others[..index].contains(note), "{note} means two things");
+    }
+    assert!(action.contains("not in KubeVirt"), "{action}");
+    assert!(!ended.stdout.contains("memory"), "{ended}");
+    assert!(!ended.stdout.contains(".name"), "{ended}");
+}
+
+fn ten_mistakes() {
+    let document = "\
+apiVersion: kubevirt.io/v2
+kind: VirtualMachineInstance
+metadata:
+  name: Tested_One
+  annotations:
+    kennel/pretimout: event
+    kennel/shutdown-grace: soon
+spec:
+  terminationGracePeriodSeconds: -1
+  domain:
+    cpu:
+      cores: 0
+    resources:
+      requests:
+        memory: 12Q
+    firmware:
+      kernelBoot:
+        container:
+          image: oci:somewhere
+          kernelPath: /vmlinuz
+    devices:
+      watchdgo: {}
+      watchdog:
+        name: mywatchdog
+        i6300esb:
+          action: powerof
+";
+    let ended = Folder::with(document).validate();
+    ended.is_messages(
+        2,
+        &[
+            &[
+                "vm.yaml:1:",
+                "apiVersion",
+                "\"kubevirt.io/v2\"",
+                "kubevirt.io/v1",
+            ],
+            &["vm.yaml:4:", "metadata.name", "\"Tested_One\""],
+            &[
+                "vm.yaml:6:",
+                "\"kennel/pretimout\"",
+                "did you mean \"kennel/pretimeout\"?",
+            ],
+            &["vm.yaml:7:", "kennel/shutdown-grace", "\"soon\""],
+            &["vm.yaml:9:", "spec.terminationGracePeriodSeconds", "-1"],
+            &["vm.yaml:12:", "spec.domain.cpu.cores", "0"],
+            &["vm.yaml:15:", "requests.memory", "\"12Q\"", "Ki, Mi, Gi"],
+            &[
+                "vm.yaml:19:",
+                "container.image",
+                "\"oci:somewhere\"",
+                "kennel/guest",
+            ],
+            &[
+                "vm.yaml:22:",
+                "devices.watchdgo",
+                "did you mean \"watchdog\"?",
+            ],
+            &[
+                "vm.yaml:26:",
+                "i6300esb.action",
+                "\"powerof\"",
+                "did you mean \"poweroff\"?",
+            ],
+        ],
+    );
+    // Each of the ten says what is allowed or what to do.
+    for line in ended.stderr.lines() {
+        let helps = line.contains("; ") || line.contains("must be");
+        assert!(helps, "{line} leaves its reader alone");
+    }
+}
+
+fn flood() {
+    let keys: String = (0..5000).map(|n| format!("      bad{n}: 1\n")).collect();
+    let document = edited("    devices:\n", &format!("    devices:\n{keys}"));
+    let ended = Folder::with(document).validate();
+    ended.failed_clearly(2);
+    let lines: Vec<_> = ended.stderr.lines().collect();
+    assert_eq!(lines.len(), 101, "a hundred, and how many more");
+    assert!(lines[0].contains("vm.yaml:11:"), "{}", lines[0]);
+    assert!(lines[100].contains("4900 more"), "{}", lines[100]);
+}
+
+/// A document cannot write to the terminal of whoever reads about it.
+fn control_characters() {
+    let document = edited("action: poweroff", "action: \"\\e[31mpower\\noff\"");
+    let folder = Folder::with(document);
+    for ended in [folder.validate(), folder.run()] {
+        ended.is_one_message(2, &["vm.yaml:14:", "poweroff"]);
+        assert!(!ended.stderr.contains('\u{1b}'), "{ended}");
+    }
+    let text = VALID.replace("tested", "\"te\u{7f}sted\"");
+    let ended = Folder::with(text).call(&["validate", FILE]).run();
+    ended.failed_clearly(2);
+    assert!(!ended.stderr.contains('\u{7f}'), "{ended}");
+}
