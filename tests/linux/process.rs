@@ -6,7 +6,6 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::time::Duration;
 
 use libtest_mimic::Trial;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -16,7 +15,7 @@ use crate::guest::{Prepared, Spec};
 use crate::{Body, Image, group};
 
 pub(crate) fn tests(image: &Image) -> Vec<Trial> {
-    let cases: [(&'static str, Body); 6] = [
+    let cases: [(&'static str, Body); 7] = [
         ("console_is_interactive", Box::new(console)),
         (
             "ctrl_c_ends_everything",
@@ -31,6 +30,7 @@ pub(crate) fn tests(image: &Image) -> Vec<Trial> {
             Box::new(|image| signal(image, Signal::KILL, None)),
         ),
         ("killed_vm_is_told", Box::new(killed_vm)),
+        ("paused_machine_goes_on_at_sigcont", Box::new(sigcont)),
         ("memory_beyond_guest_ram", Box::new(memory)),
     ];
     group("process", image, cases)
@@ -60,6 +60,11 @@ impl Live {
             .args(["--console", "-"])
             .stdin(input)
             .stderr(Stdio::null());
+        Self::of(prepared)
+    }
+
+    /// Starts a run whose standard output is the lines to wait for.
+    fn of(mut prepared: Prepared) -> Self {
         let mut child = prepared.spawn();
         let stdout = child.stdout.take().expect("piped");
         Self {
@@ -153,13 +158,7 @@ fn killed_vm(image: &Image) {
     };
     let mut prepared = spec.prepare(image);
     prepared.command.args(["--console", "-"]);
-    let mut child = prepared.spawn();
-    let stdout = child.stdout.take().expect("piped");
-    let mut live = Live {
-        prepared,
-        child,
-        console: BufReader::new(stdout).lines(),
-    };
+    let mut live = Live::of(prepared);
     live.line("ready");
     kill_process(live.vm(), Signal::KILL).expect("alive");
     let output = live.child.wait_with_output().expect("a child");
@@ -170,6 +169,30 @@ fn killed_vm(image: &Image) {
             .contains("the VM process ended unexpectedly: signal: 9"),
         "{ran}"
     );
+}
+
+fn sigcont(image: &Image) {
+    let script = "busybox watchdog -F -t 500ms -T 2000ms /dev/watchdog &\nsleep 1\nkill -9 $!";
+    let spec = Spec {
+        script,
+        action: Some("pause"),
+        ..Spec::default()
+    };
+    let mut prepared = spec.prepare(image);
+    // The later --events wins over the file.
+    prepared
+        .command
+        .args(["--events", "-"])
+        .stderr(Stdio::null());
+    let mut live = Live::of(prepared);
+    live.line("\"Paused\"");
+    kill_process(live.pid(), Signal::CONT).expect("alive");
+    live.line("\"Resumed\"");
+    // It started over, so it bites and pauses again.
+    live.line("\"Watchdog\"");
+    live.line("\"Paused\"");
+    kill_process(live.pid(), Signal::TERM).expect("alive");
+    assert_eq!(live.child.wait().expect("a child").code(), Some(143));
 }
 
 /// Proportional set size of the VM process in KiB: all of it, and guest RAM's part.
@@ -213,7 +236,13 @@ fn memory(image: &Image) {
 
 /// Lets the guest be bitten `count` times in one VM process; the boot status of each boot.
 pub(crate) fn bites(image: &Image, spec: &Spec, count: u32) -> Vec<String> {
-    let mut live = Live::start_for(image, spec, Duration::from_secs(60 + 30 * u64::from(count)));
+    let mut prepared = spec.prepare(image);
+    let longest = format!("{}s", 60 + 30 * count);
+    prepared
+        .command
+        .args(["--console", "-", "--timeout", &longest])
+        .stderr(Stdio::null());
+    let mut live = Live::of(prepared);
     let mut statuses = vec![live.line("bootstatus ")];
     let vm = live.vm();
     let held = |vm: Pid| {
@@ -234,22 +263,4 @@ pub(crate) fn bites(image: &Image, spec: &Spec, count: u32) -> Vec<String> {
     kill_process(live.pid(), Signal::TERM).expect("alive");
     live.child.wait().expect("a child");
     statuses
-}
-
-impl Live {
-    fn start_for(image: &Image, spec: &Spec, longest: Duration) -> Self {
-        let mut prepared = spec.prepare(image);
-        let longest = format!("{}s", longest.as_secs());
-        prepared
-            .command
-            .args(["--console", "-", "--timeout", &longest])
-            .stderr(Stdio::null());
-        let mut child = prepared.spawn();
-        let stdout = child.stdout.take().expect("piped");
-        Self {
-            prepared,
-            child,
-            console: BufReader::new(stdout).lines(),
-        }
-    }
 }

@@ -77,7 +77,7 @@ pub(super) struct RunArgs {
     pub(super) file: PathBuf,
     /// Write events to this file, one JSON object a line; - is standard output. Without it they are
     /// told on standard error, a sentence each.
-    #[arg(long, value_name = "FILE|-")]
+    #[arg(long, value_name = "FILE|-", overrides_with = "events")]
     pub(super) events: Option<PathBuf>,
     /// Write what the guest prints to this file; - is standard output. Without it that goes to
     /// standard error.

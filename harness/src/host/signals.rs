@@ -9,17 +9,19 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{PollFd, PollFlags};
 use signal_hook::SigId;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH};
 use signal_hook::flag::register_conditional_default;
 use signal_hook::low_level::{pipe, unregister};
 
-const WATCHED: [i32; 5] = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH];
+const WATCHED: [i32; 6] = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH, SIGCONT];
 
 /// What a signal means here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Caught {
-    /// The command is to get it.
+    /// The command is to get it, and may be meant to end.
     Forward(u8),
+    /// The command is to get it, and go on.
+    Continue(u8),
     /// The terminal has another size.
     Resized,
 }
@@ -101,6 +103,7 @@ impl Signals {
             })
             .filter_map(|watch| match watch.signal {
                 SIGWINCH => Some(Caught::Resized),
+                SIGCONT => u8::try_from(SIGCONT).ok().map(Caught::Continue),
                 signal => u8::try_from(signal).ok().map(Caught::Forward),
             })
             .collect()

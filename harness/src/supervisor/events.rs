@@ -127,8 +127,9 @@ impl Said {
                 } else {
                     "the host"
                 };
-                Self::normal("Paused", format!("vCPUs and VM time stopped by {who}"))
-                    .with(json!({ "by_watchdog": by_watchdog }))
+                let message =
+                    format!("vCPUs and VM time stopped by {who}; SIGCONT lets them go on");
+                Self::normal("Paused", message).with(json!({ "by_watchdog": by_watchdog }))
             }
             News::Resumed => Self::normal("Resumed", "vCPUs and VM time go on"),
             _ => return None,

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use kennel_vmm::config::MachineConfig;
 use kennel_vmm::protocol::{Command, News, Notice};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 use events::{Event, Said};
@@ -147,7 +147,7 @@ pub fn supervise(run: Run, watcher: &mut dyn Watcher) -> Result<Verdict, Supervi
 }
 
 fn forward_signals(sender: mpsc::Sender<Happening>) -> io::Result<Handle> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGCONT])?;
     let handle = signals.handle();
     std::thread::Builder::new()
         .name("signals".into())
@@ -186,6 +186,8 @@ impl Supervisor<'_> {
                 }
             };
             let orders = match happening {
+                // Goes on after a pause, as a stopped job does; a running machine takes no notice.
+                Happening::Signal(SIGCONT) => vec![Order::Now(Command::Resume)],
                 Happening::Signal(signal) => {
                     return self.stop(Cause::Signal(signal), "interrupted");
                 }

@@ -5,7 +5,8 @@ use std::io::{self, IsTerminal};
 use std::os::fd::{AsRawFd, RawFd};
 
 use rustix::termios::{
-    InputModes, LocalModes, OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr,
+    InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetpgrp,
+    tcsetattr,
 };
 
 use crate::console::Console;
@@ -75,6 +76,8 @@ fn without_line_editing(stdin: &io::Stdin) -> Option<Termios> {
     let mut raw = before.clone();
     raw.local_modes -= LocalModes::ICANON | LocalModes::ECHO | LocalModes::IEXTEN;
     raw.input_modes -= InputModes::ICRNL | InputModes::IXON;
+    // Ctrl-Z is the guest's: a stopped VM process would miss its watchdog's deadlines.
+    raw.special_codes[SpecialCodeIndex::VSUSP] = 0;
     tcsetattr(stdin, OptionalActions::Now, &raw).ok()?;
     Some(before)
 }

@@ -235,6 +235,7 @@ impl<'a> Exchange<'a> {
                         self.link.queue(&Frame::Window(size));
                     }
                 }
+                Caught::Continue(number) => self.link.queue(&Frame::Signal(number)),
                 Caught::Forward(number) => {
                     let first = *self.first_signal.get_or_insert_with(Instant::now);
                     let again = first.elapsed() >= SECOND_SIGNAL;
