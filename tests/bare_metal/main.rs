@@ -3,6 +3,7 @@
 //! for a KVM that emulates its guests' code.
 
 mod actions;
+mod bad_input;
 mod registers;
 mod resets;
 mod robustness;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         resets::tests(),
         actions::tests(),
         robustness::tests(),
+        bad_input::tests(),
     ];
     let tests = tests.into_iter().flatten().collect();
     tier::run(NAME, place, &args, tests)

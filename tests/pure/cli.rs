@@ -4,11 +4,11 @@
 
 use std::fs;
 
+use kennel_tests::documents::{FILE, Folder, VALID, edited, place, with_kernel};
 use kennel_tests::kennel::Call;
 use kennel_tests::tier::{self, Obstacle};
 use libtest_mimic::Trial;
 
-use crate::documents::{FILE, Folder, VALID, edited, place, with_kernel};
 use crate::surroundings::{self, Wrapper};
 use crate::test;
 

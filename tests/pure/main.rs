@@ -4,7 +4,6 @@
 
 mod board;
 mod cli;
-mod documents;
 mod driver;
 mod surroundings;
 mod validate;

@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
+use kennel_tests::documents::{FILE, Folder, VALID, edited};
 use kennel_tests::kennel::{Call, Ended};
 use libtest_mimic::Trial;
 
-use crate::documents::{FILE, Folder, VALID, edited};
 use crate::test;
 
 pub(crate) fn tests() -> Vec<Trial> {

@@ -5,6 +5,7 @@
 //! host that runs Linux guests, which is this machine or a box. Every tier closes with a line that
 //! says what ran, or why nothing did.
 
+pub mod documents;
 pub mod kennel;
 pub mod machine;
 pub mod payload;

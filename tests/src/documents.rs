@@ -4,11 +4,12 @@
 use std::fs;
 use std::path::PathBuf;
 
-use kennel_tests::kennel::{Call, Ended};
 use tempfile::TempDir;
 
+use crate::kennel::{Call, Ended};
+
 /// A document that is valid.
-pub(crate) const VALID: &str = "\
+pub const VALID: &str = "\
 apiVersion: kubevirt.io/v1
 kind: VirtualMachineInstance
 metadata:
@@ -26,7 +27,7 @@ spec:
 ";
 
 /// What goes below `domain` for a kernel out of the directory `image`.
-pub(crate) const KERNEL_BOOT: &str = "    firmware:
+pub const KERNEL_BOOT: &str = "    firmware:
       kernelBoot:
         container:
           image: ./image
@@ -35,56 +36,86 @@ pub(crate) const KERNEL_BOOT: &str = "    firmware:
 ";
 
 /// The document's file, as messages name it.
-pub(crate) const FILE: &str = "vm.yaml";
+pub const FILE: &str = "vm.yaml";
 
 /// [`VALID`] with another text in the place of `old`.
-pub(crate) fn edited(old: &str, new: &str) -> String {
+///
+/// # Panics
+///
+/// `old` does not stand there, or more than once.
+#[must_use]
+pub fn edited(old: &str, new: &str) -> String {
     assert_eq!(VALID.matches(old).count(), 1, "{old:?} stands there once");
     VALID.replace(old, new)
 }
 
 /// [`VALID`] on a kernel out of the directory `image`.
-pub(crate) fn with_kernel() -> String {
+#[must_use]
+pub fn with_kernel() -> String {
     format!("{VALID}{KERNEL_BOOT}")
 }
 
 /// `vm.yaml:N:`, where `needle` stands.
-pub(crate) fn place(text: &str, needle: &str) -> String {
+///
+/// # Panics
+///
+/// It stands nowhere.
+#[must_use]
+pub fn place(text: &str, needle: &str) -> String {
     let line = text.lines().position(|line| line.contains(needle));
     format!("{FILE}:{}:", line.expect("it stands there") + 1)
 }
 
 /// A directory with a document in it.
-pub(crate) struct Folder(TempDir);
+#[derive(Debug)]
+pub struct Folder(TempDir);
 
 impl Folder {
-    pub(crate) fn with(document: impl AsRef<[u8]>) -> Self {
+    /// A new one.
+    ///
+    /// # Panics
+    ///
+    /// The disk is full.
+    #[must_use]
+    pub fn with(document: impl AsRef<[u8]>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary directory");
         fs::write(folder.path().join(FILE), document).expect("room for a document");
         Self(folder)
     }
 
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
+    /// A path in it.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
     /// Makes a file, and the directories on the way to it.
-    pub(crate) fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
+    ///
+    /// # Panics
+    ///
+    /// It cannot be made.
+    pub fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.path(name);
         fs::create_dir_all(path.parent().expect("in the folder")).expect("a directory");
         fs::write(&path, bytes).expect("room for a file");
         path
     }
 
-    pub(crate) fn call(&self, args: &[&str]) -> Call {
+    /// A call of `kennel` with this working directory.
+    #[must_use]
+    pub fn call(&self, args: &[&str]) -> Call {
         Call::new(args).within(self.0.path())
     }
 
-    pub(crate) fn validate(&self) -> Ended {
+    /// `kennel validate` on the document.
+    #[must_use]
+    pub fn validate(&self) -> Ended {
         self.call(&["validate", FILE]).run()
     }
 
-    pub(crate) fn run(&self) -> Ended {
+    /// `kennel run` on the document, on this machine.
+    #[must_use]
+    pub fn run(&self) -> Ended {
         self.call(&["run", FILE, "--no-box"]).run()
     }
 }
