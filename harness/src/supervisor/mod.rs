@@ -6,6 +6,7 @@
 
 pub mod events;
 pub mod terminal;
+mod uptime;
 pub mod verdict;
 pub mod vm_process;
 
@@ -20,6 +21,7 @@ use signal_hook::iterator::{Handle, Signals};
 
 use events::{Event, Said};
 use terminal::TerminalGuard;
+use uptime::Uptime;
 use verdict::{Cause, Verdict};
 use vm_process::{ConsoleEnds, VmProcess, Word};
 
@@ -126,7 +128,7 @@ pub fn supervise(run: Run, watcher: &mut dyn Watcher) -> Result<Verdict, Supervi
         object: run.object,
         process,
         watcher,
-        uptime_ns: 0,
+        uptime: Uptime::new(Instant::now()),
         later: vec![],
     };
     supervisor.created();
@@ -137,9 +139,7 @@ pub fn supervise(run: Run, watcher: &mut dyn Watcher) -> Result<Verdict, Supervi
         log::error!("the console tap panicked");
     }
     for happening in happenings.try_iter() {
-        if let Happening::ConsoleLine(line) = happening {
-            let _too_late = supervisor.watcher.console_line(&line);
-        }
+        supervisor.too_late(happening);
     }
     supervisor.stopped(&verdict);
     signals.close();
@@ -165,7 +165,7 @@ struct Supervisor<'a> {
     object: String,
     process: VmProcess,
     watcher: &'a mut dyn Watcher,
-    uptime_ns: u64,
+    uptime: Uptime,
     later: Vec<(Instant, Command)>,
 }
 
@@ -173,17 +173,15 @@ impl Supervisor<'_> {
     fn watch(&mut self, happenings: &Receiver<Happening>, deadline: Option<Instant>) -> Verdict {
         let mut broken = None;
         loop {
+            if deadline.is_some_and(|at| at <= Instant::now()) {
+                return self.stop(Cause::Timeout, "its time is over");
+            }
             self.send_due();
             let wake = self.later.iter().map(|(at, _)| *at).chain(deadline).min();
             let happening = match wait(happenings, wake) {
                 Ok(happening) => happening,
                 Err(RecvTimeoutError::Disconnected) => return self.gone(broken),
-                Err(RecvTimeoutError::Timeout) => {
-                    if deadline.is_some_and(|at| at <= Instant::now()) {
-                        return self.stop(Cause::Timeout, "its time is over");
-                    }
-                    continue;
-                }
+                Err(RecvTimeoutError::Timeout) => continue,
             };
             let orders = match happening {
                 // Goes on after a pause, as a stopped job does; a running machine takes no notice.
@@ -194,7 +192,7 @@ impl Supervisor<'_> {
                 Happening::ConsoleLine(line) => self.watcher.console_line(&line),
                 Happening::Word(Word::Gone) => return self.gone(broken),
                 Happening::Word(Word::Notice(notice)) => {
-                    self.uptime_ns = notice.uptime_ns.max(self.uptime_ns);
+                    self.uptime.hear(&notice, Instant::now());
                     match &notice.news {
                         News::Ended(ending) => {
                             // Whoever counts wants it too.
@@ -265,6 +263,15 @@ impl Supervisor<'_> {
         self.say(Said::created(pid));
     }
 
+    /// What comes after the verdict is heard, and changes nothing.
+    fn too_late(&mut self, happening: Happening) {
+        match happening {
+            Happening::ConsoleLine(line) => drop(self.watcher.console_line(&line)),
+            Happening::Word(Word::Notice(notice)) => self.uptime.hear(&notice, Instant::now()),
+            Happening::Word(Word::Gone) | Happening::Signal(_) => {}
+        }
+    }
+
     fn process_ended(&mut self) {
         if let Err(error) = self.process.wait() {
             log::warn!("the VM process could not be waited for: {error}");
@@ -289,7 +296,7 @@ impl Supervisor<'_> {
         let event = said.at(
             &self.object,
             kennel_vmm::clock::realtime_ns(),
-            self.uptime_ns,
+            self.uptime.ns(Instant::now()),
         );
         self.watcher.event(&event);
     }
