@@ -231,8 +231,8 @@ fn bad_guest_files() {
 }
 
 fn missing_program() {
-    let ended = Call::new(&["host", "run", "--no-box", "--", "no-such-program"]).run();
-    ended.is_one_message(1, &["cannot run no-such-program", "No such file", "PATH"]);
+    let ended = Call::new(&["host", "run", "--no-box", "--", "/none/at-all"]).run();
+    ended.is_one_message(1, &["cannot run /none/at-all", "No such file", "PATH"]);
 }
 
 fn document_missing() {
