@@ -62,7 +62,12 @@ impl Machine {
     /// Lets `nanos` pass; the timer fires at its exact instant.
     pub(crate) fn advance(&mut self, nanos: u64) {
         let end = self.now.saturating_add(nanos);
+        let wakes = self.wakes.len();
         while let Some(due) = self.timer.filter(|due| *due <= end) {
+            assert!(
+                self.wakes.len() - wakes < 100_000,
+                "the timer is asked for over and over: {due:?}"
+            );
             self.timer = None;
             self.now = self.now.max(due);
             self.wakes.push(self.now);
