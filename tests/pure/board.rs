@@ -9,7 +9,7 @@ use i6300esb::{Bite, Event, VmInstant, spec};
 use kennel_pci::HostBridge;
 use kennel_vmm::board::Board;
 use kennel_vmm::clock::VmTimer;
-use kennel_vmm::config::AfterBite;
+use kennel_vmm::config::{AfterBite, WatchdogConfig};
 use kennel_vmm::layout;
 use kennel_vmm::mailbox::{Request, ResetCause};
 use kennel_vmm::watchdog::Watchdog;
@@ -56,7 +56,11 @@ pub(crate) fn tests() -> Vec<Trial> {
 
 /// A board whose VM time runs.
 fn board(after_bite: AfterBite) -> Board {
-    let board = Board::new(Some(after_bite), Box::new(std::io::sink())).expect("a board");
+    let config = WatchdogConfig {
+        after_bite,
+        ..WatchdogConfig::default()
+    };
+    let board = Board::new(Some(&config), Box::new(std::io::sink())).expect("a board");
     board.clock.resume();
     board
 }

@@ -11,12 +11,12 @@ use crate::chipset::keyboard::{self, KeyboardController};
 use crate::chipset::pci_host::{self, PciHost, Plugged};
 use crate::chipset::power::{self, PowerManagement};
 use crate::clock::{VmClock, VmTimer};
-use crate::config::AfterBite;
+use crate::config::WatchdogConfig;
 use crate::console::Console;
 use crate::interrupts::Interrupts;
 use crate::layout;
 use crate::mailbox::Mailbox;
-use crate::watchdog::Watchdog;
+use crate::watchdog::{HeaderError, Watchdog};
 
 /// A board could not be put together: the kernel is out of descriptors, or [`layout`] contradicts
 /// itself.
@@ -32,9 +32,9 @@ pub enum BoardError {
     /// Two functions share a slot.
     #[error(transparent)]
     Slot(#[from] kennel_pci::AddFunctionError),
-    /// A BAR has an impossible address.
+    /// The watchdog's configuration space contradicts itself.
     #[error(transparent)]
-    Bar(#[from] kennel_pci::BarError),
+    Header(#[from] HeaderError),
 }
 
 /// The devices, and what they share.
@@ -65,7 +65,7 @@ impl Board {
     ///
     /// [`BoardError`].
     pub fn new(
-        watchdog: Option<AfterBite>,
+        watchdog: Option<&WatchdogConfig>,
         console: Box<dyn io::Write + Send>,
     ) -> Result<Self, BoardError> {
         let clock = Arc::new(VmClock::new());
@@ -81,7 +81,7 @@ impl Board {
         let keyboard = Arc::new(KeyboardController::new(Arc::clone(&mailbox)));
 
         let watchdog = watchdog
-            .map(|after_bite| -> Result<_, BoardError> {
+            .map(|config| -> Result<_, BoardError> {
                 let timer = Arc::new(VmTimer::new(Arc::clone(&clock))?);
                 let irq = interrupts.line(layout::pci_intx_gsi(layout::WATCHDOG_SLOT, 0));
                 let parts = (
@@ -90,7 +90,7 @@ impl Board {
                     irq,
                     Arc::clone(&mailbox),
                 );
-                let device = Watchdog::new(after_bite, parts.0, parts.1, parts.2, parts.3)?;
+                let device = Watchdog::new(config, parts.0, parts.1, parts.2, parts.3)?;
                 Ok((Arc::new(device), timer))
             })
             .transpose()?;

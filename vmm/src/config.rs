@@ -121,6 +121,9 @@ pub struct WatchdogConfig {
     pub after_bite: AfterBite,
     /// How long [`WatchdogAction::Shutdown`] waits for the guest.
     pub shutdown_grace: Duration,
+    /// Offer MSI for the stage-1 interrupt, which the real device does not.
+    #[serde(default)]
+    pub msi: bool,
 }
 
 impl Default for WatchdogConfig {
@@ -130,6 +133,7 @@ impl Default for WatchdogConfig {
             pretimeout: PretimeoutAction::default(),
             after_bite: AfterBite::default(),
             shutdown_grace: Duration::from_secs(30),
+            msi: false,
         }
     }
 }

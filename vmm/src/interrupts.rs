@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use kennel_pci::MsiMessage;
+use kvm_bindings::kvm_msi;
 use kvm_ioctls::VmFd;
 use parking_lot::RwLock;
 use vm_superio::Trigger;
@@ -48,10 +50,29 @@ pub struct IrqLine {
 impl IrqLine {
     /// Drives the line; nothing happens between two KVM VMs.
     pub fn set(&self, level: bool) {
+        log::trace!("GSI {} to {level}", self.gsi);
         if let Some(vm) = self.lines.vm.read().as_ref()
             && let Err(error) = vm.set_irq_line(self.gsi, level)
         {
             log::warn!("GSI {} could not be set to {level}: {error}", self.gsi);
+        }
+    }
+}
+
+impl IrqLine {
+    /// Sends a message past the line; nothing happens between two KVM VMs.
+    pub fn send(&self, message: MsiMessage) {
+        let [a, b, c, d, e, f, g, h] = message.address.to_le_bytes();
+        let message = kvm_msi {
+            address_lo: u32::from_le_bytes([a, b, c, d]),
+            address_hi: u32::from_le_bytes([e, f, g, h]),
+            data: message.data.into(),
+            ..Default::default()
+        };
+        if let Some(vm) = self.lines.vm.read().as_ref()
+            && let Err(error) = vm.signal_msi(message)
+        {
+            log::warn!("the message {message:x?} could not be sent: {error}");
         }
     }
 }

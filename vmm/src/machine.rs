@@ -18,7 +18,7 @@ use crate::hypervisor::{Hypervisor, HypervisorError, call};
 use crate::mailbox::ResetCause;
 use crate::memory::{self, MemoryError};
 use crate::policy::{Policy, Step};
-use crate::protocol::{Command, Ending, News};
+use crate::protocol::{Command, Ending, MachineStatus, News, WatchdogStatus};
 use crate::vcpu::{self, Surroundings, Vcpu};
 
 /// The machine cannot be built, or not be built again after a reset.
@@ -111,8 +111,7 @@ impl Machine {
             .into());
         }
         let memory = memory::map(config.memory_bytes)?;
-        let after_bite = config.watchdog.as_ref().map(|watchdog| watchdog.after_bite);
-        let board = Board::new(after_bite, console)?;
+        let board = Board::new(config.watchdog.as_ref(), console)?;
         let grace = VmTimer::new(Arc::clone(&board.clock)).map_err(host("timer"))?;
         let policy = Policy::new(config.watchdog.clone().unwrap_or_default());
         Ok(Self {
@@ -145,6 +144,32 @@ impl Machine {
     #[must_use]
     pub fn now(&self) -> VmInstant {
         self.board.clock.now()
+    }
+
+    /// How the machine is.
+    #[must_use]
+    pub fn status(&self) -> MachineStatus {
+        let vcpus = self.incarnation.iter().flat_map(|one| &one.vcpus);
+        let watchdog = self
+            .board
+            .watchdog
+            .as_ref()
+            .map(|(watchdog, _)| watchdog.status());
+        MachineStatus {
+            frozen: self.frozen,
+            resets: self.resets,
+            exits: vcpus.map(Vcpu::exits).fold(0, u64::saturating_add),
+            watchdog: watchdog.map(|status| WatchdogStatus {
+                armed: status.armed,
+                locked: status.locked,
+                time_left_ns: status.time_left_ns,
+                timeout_ns: status.timeout_ns,
+                last_ping_age_ns: status.last_ping_age_ns,
+                pings: status.pings,
+                bites: status.bites,
+                ignored_writes: status.ignored_writes,
+            }),
+        }
     }
 
     /// Boots the guest.
@@ -201,6 +226,7 @@ impl Machine {
         for step in steps {
             match step {
                 Step::Tell(news) => tell(now, news),
+                Step::TellStatus => tell(now, News::Status(self.status())),
                 Step::Reset(cause) => {
                     if let Err(error) = self.reset(cause, tell) {
                         return Outcome::Failed(format!("the machine could not be reset: {error}"));

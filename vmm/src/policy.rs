@@ -19,6 +19,8 @@ const ARMING_NEWS_INTERVAL_NS: u64 = 1_000_000_000;
 pub enum Step {
     /// Tell the supervisor.
     Tell(News),
+    /// Tell the supervisor how the machine is.
+    TellStatus,
     /// Platform reset; [`News::Reset`] is told once the machine runs again.
     Reset(ResetCause),
     /// Stop vCPUs and VM time.
@@ -73,6 +75,7 @@ impl Policy {
         match command {
             // A machine is started once; the process has used that message up.
             Command::Start(_) => vec![],
+            Command::Status => vec![Step::TellStatus],
             Command::Pause if self.frozen => vec![],
             Command::Pause => self.freeze(false),
             Command::Resume if !self.frozen => vec![],

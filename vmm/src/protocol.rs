@@ -23,8 +23,44 @@ pub enum Command {
     Reset,
     /// NMI to every vCPU.
     InjectNmi,
+    /// Tell how the machine is, as [`News::Status`].
+    Status,
     /// End the machine at once.
     Stop,
+}
+
+/// How a machine is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineStatus {
+    /// vCPUs and VM time stand still.
+    pub frozen: bool,
+    /// Resets since the machine was created.
+    pub resets: u64,
+    /// Exits of all vCPUs to this process since the last reset, kicks left out.
+    pub exits: u64,
+    /// The watchdog, if there is one.
+    pub watchdog: Option<WatchdogStatus>,
+}
+
+/// How the watchdog is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatchdogStatus {
+    /// The guest has enabled it.
+    pub armed: bool,
+    /// The guest has locked it.
+    pub locked: bool,
+    /// Until it bites if nobody pings, in ns.
+    pub time_left_ns: Option<u64>,
+    /// Both stages as programmed, in ns.
+    pub timeout_ns: u64,
+    /// Since the last ping, in ns.
+    pub last_ping_age_ns: Option<u64>,
+    /// Pings since power-on.
+    pub pings: u64,
+    /// Bites since power-on.
+    pub bites: u64,
+    /// Guest writes without effect since power-on.
+    pub ignored_writes: u64,
 }
 
 /// How a machine ended.
@@ -98,6 +134,8 @@ pub enum News {
     Resumed,
     /// An NMI was given to every vCPU.
     NmiInjected,
+    /// The answer to [`Command::Status`].
+    Status(MachineStatus),
     /// The machine has ended; the last message of a machine that ran.
     Ended(Ending),
     /// The machine could not be built or could not go on; the last message.

@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 use i6300esb::{Config, Effects, I6300Esb, ResetKind, Status, TimerRequest, spec};
 use kennel_pci::{
-    Bar, BarError, ConfigEffects, ConfigWindow, DecodedBars, Identity, InterruptPin, PciFunction,
-    Type0,
+    Bar, BarError, ConfigEffects, ConfigWindow, DecodedBars, Identity, InterruptPin, LayoutError,
+    Msi, PciFunction, Type0,
 };
 use parking_lot::Mutex;
 use vm_device::DeviceMmio;
 use vm_device::bus::{MmioAddress, MmioAddressOffset};
 
 use crate::clock::{VmClock, VmTimer};
-use crate::config::AfterBite;
+use crate::config::{AfterBite, WatchdogConfig};
 use crate::interrupts::IrqLine;
 use crate::layout;
 use crate::mailbox::{Mailbox, Request};
@@ -26,9 +26,22 @@ const OWN_REGISTERS: ConfigWindow = ConfigWindow::new(
     spec::CONFIG_LAST - spec::CONFIG_FIRST + 1,
 );
 
+/// [`layout`] and the device disagree about its configuration space.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HeaderError {
+    /// BAR 0 cannot be where it is put.
+    #[error(transparent)]
+    Bar(#[from] BarError),
+    /// Registers or capabilities do not fit.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+}
+
 #[derive(Debug)]
 struct Inner {
     header: Type0,
+    msi: Option<Msi>,
     device: I6300Esb,
 }
 
@@ -47,24 +60,27 @@ impl Watchdog {
     ///
     /// # Errors
     ///
-    /// [`layout`] gives BAR 0 an address that it cannot have.
+    /// [`HeaderError`].
     pub fn new(
-        after_bite: AfterBite,
+        config: &WatchdogConfig,
         clock: Arc<VmClock>,
         timer: Arc<VmTimer>,
         irq: IrqLine,
         mailbox: Arc<Mailbox>,
-    ) -> Result<Self, BarError> {
+    ) -> Result<Self, HeaderError> {
         let device = I6300Esb::new(Config {
-            after_bite: match after_bite {
+            after_bite: match config.after_bite {
                 AfterBite::Rearm => i6300esb::AfterBite::Rearm,
                 AfterBite::Disarm => i6300esb::AfterBite::Disarm,
                 AfterBite::Halt => i6300esb::AfterBite::Halt,
             },
             ..Config::default()
         });
+        let mut header = header()?;
+        let msi = config.msi.then(|| Msi::add_to(&mut header)).transpose()?;
         let inner = Mutex::new(Inner {
-            header: header()?,
+            header,
+            msi,
             device,
         });
         Ok(Self {
@@ -80,8 +96,7 @@ impl Watchdog {
     pub fn timer_fired(&self) {
         let mut inner = self.inner.lock();
         let effects = inner.device.timer_fired(self.clock.now());
-        let line = self.apply(&mut inner, effects);
-        self.drive(line);
+        self.apply(&mut inner, effects);
     }
 
     /// What a host-side observer sees.
@@ -90,11 +105,9 @@ impl Watchdog {
         self.inner.lock().device.status(self.clock.now())
     }
 
-    /// Everything but the line, whose new level comes back.
-    ///
     /// Done under the device's lock: the effects of two vCPUs in the wrong order could leave the
-    /// timer disarmed. Nothing here calls back.
-    fn apply(&self, inner: &mut Inner, effects: Effects) -> Option<bool> {
+    /// timer disarmed or the line high. Nothing here calls back.
+    fn apply(&self, inner: &mut Inner, effects: Effects) {
         match effects.timer {
             TimerRequest::Keep => {}
             TimerRequest::Disarm => self.timer.disarm(),
@@ -103,9 +116,23 @@ impl Watchdog {
         for event in effects.events {
             self.mailbox.post(Request::Watchdog(event));
         }
-        effects
-            .interrupt
-            .and_then(|level| inner.header.set_interrupt(level))
+        if let Some(level) = effects.interrupt {
+            self.interrupt(inner, level);
+        }
+    }
+
+    /// A message if the guest has chosen that, else the line.
+    fn interrupt(&self, inner: &mut Inner, level: bool) {
+        let message = inner.msi.filter(|msi| msi.enabled(&inner.header));
+        match message {
+            Some(msi) if level => {
+                if let Some(message) = msi.message(&inner.header) {
+                    self.irq.send(message);
+                }
+            }
+            Some(_) => {}
+            None => self.drive(inner.header.set_interrupt(level)),
+        }
     }
 
     fn drive(&self, line: Option<bool>) {
@@ -115,7 +142,7 @@ impl Watchdog {
     }
 }
 
-fn header() -> Result<Type0, BarError> {
+fn header() -> Result<Type0, HeaderError> {
     let [_, class @ ..] = spec::CLASS_CODE.to_be_bytes();
     let mut header = Type0::new(Identity {
         vendor: spec::VENDOR_ID,
@@ -129,6 +156,7 @@ fn header() -> Result<Type0, BarError> {
     )?;
     let line = u8::try_from(layout::pci_intx_gsi(layout::WATCHDOG_SLOT, 0)).unwrap_or(0xff);
     header.set_interrupt_pin(InterruptPin::A, line);
+    header.reserve(OWN_REGISTERS)?;
     Ok(header)
 }
 
@@ -144,20 +172,21 @@ impl PciFunction for Watchdog {
     fn config_write(&self, offset: u16, data: &[u8]) -> ConfigEffects {
         let mut inner = self.inner.lock();
         let header_effects = inner.header.write(offset, data);
-        let Some((offset, part)) = OWN_REGISTERS.part(offset, data) else {
-            return header_effects;
-        };
-        let effects = inner.device.config_write(self.clock.now(), offset, part);
-        let line = self.apply(&mut inner, effects);
-        header_effects.with_intx(line.or(header_effects.intx()))
+        self.drive(header_effects.intx());
+        if let Some((offset, part)) = OWN_REGISTERS.part(offset, data) {
+            let effects = inner.device.config_write(self.clock.now(), offset, part);
+            self.apply(&mut inner, effects);
+        }
+        header_effects.with_intx(None)
     }
 
     fn reset(&self) -> ConfigEffects {
         let mut inner = self.inner.lock();
         let effects = inner.device.reset(self.clock.now(), ResetKind::Platform);
-        // The header's own reset below lowers the line and says so.
-        let _line = self.apply(&mut inner, effects);
-        inner.header.reset().with_intx(Some(false))
+        self.apply(&mut inner, effects);
+        let header_effects = inner.header.reset();
+        self.irq.set(false);
+        header_effects.with_intx(None)
     }
 
     fn decoded_bars(&self) -> DecodedBars {
@@ -180,7 +209,6 @@ impl DeviceMmio for Watchdog {
     fn mmio_write(&self, _base: MmioAddress, offset: MmioAddressOffset, data: &[u8]) {
         let mut inner = self.inner.lock();
         let effects = inner.device.mmio_write(self.clock.now(), offset, data);
-        let line = self.apply(&mut inner, effects);
-        self.drive(line);
+        self.apply(&mut inner, effects);
     }
 }

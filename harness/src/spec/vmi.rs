@@ -144,6 +144,7 @@ impl Vmi {
             pretimeout: self.pretimeout,
             after_bite: self.after_bite,
             shutdown_grace: self.shutdown_grace,
+            ..WatchdogConfig::default()
         })
     }
 }

@@ -5,7 +5,7 @@ mod kick;
 mod run;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use kvm_ioctls::VcpuFd;
@@ -36,6 +36,7 @@ struct Shared {
     seat: Mutex<Seat>,
     changed: Condvar,
     nmi: AtomicBool,
+    exits: AtomicU64,
 }
 
 impl Shared {
@@ -97,6 +98,7 @@ impl Vcpu {
             }),
             changed: Condvar::new(),
             nmi: AtomicBool::new(false),
+            exits: AtomicU64::new(0),
         });
         let ours = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
@@ -132,6 +134,12 @@ impl Vcpu {
     pub fn inject_nmi(&self) {
         self.shared.nmi.store(true, Ordering::Release);
         self.kick();
+    }
+
+    /// Times that the guest needed this process, so far.
+    #[must_use]
+    pub fn exits(&self) -> u64 {
+        self.shared.exits.load(Ordering::Relaxed)
     }
 
     fn order(&self, order: Order) {

@@ -41,7 +41,7 @@ pub(super) fn thread(mut fd: VcpuFd, shared: &Shared, around: &Surroundings) {
         {
             log::warn!("a vCPU refused an NMI: {error}");
         }
-        if let Next::Ask(request) = enter(&mut fd, around) {
+        if let Next::Ask(request) = enter(&mut fd, shared, around) {
             around.mailbox.post(request);
         }
         if around.mailbox.boot_is_over() {
@@ -59,9 +59,13 @@ fn forgive_pause(fd: &VcpuFd) {
     }
 }
 
-fn enter(fd: &mut VcpuFd, around: &Surroundings) -> Next {
+fn enter(fd: &mut VcpuFd, shared: &Shared, around: &Surroundings) -> Next {
     match fd.run() {
-        Ok(exit) => answer(exit, around),
+        Ok(exit) => {
+            // Before the answer, so that whoever sees what it does finds it counted.
+            shared.exits.fetch_add(1, Ordering::Relaxed);
+            answer(exit, around)
+        }
         Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => Next::Continue,
         Err(error) => Next::Ask(Request::VcpuFailed(format!("KVM_RUN failed: {error}"))),
     }
