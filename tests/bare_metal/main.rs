@@ -4,6 +4,7 @@
 
 mod actions;
 mod bad_input;
+mod interrupts;
 mod registers;
 mod resets;
 mod robustness;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         registers::tests(),
         resets::tests(),
         actions::tests(),
+        interrupts::tests(),
         robustness::tests(),
         bad_input::tests(),
     ];

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Machines of every size reach userspace, from both kinds of kernel file.
+//! Machines of every size reach userspace, from both kinds of kernel file; and a payload is
+//! interrupted as hardware would.
 
+use kennel_tests::stage_1::{By, interrupts_once};
 use libtest_mimic::Trial;
 
 use crate::guest::Spec;
@@ -21,7 +23,23 @@ pub(crate) fn tests(image: &Image) -> Vec<Trial> {
             Box::new(move |image| boot(image, cores, memory, bzimage)),
         )
     });
-    group("boots", image, cases)
+    let mut tests = group("boots", image, cases);
+    tests.extend(group("payload", image, payloads()));
+    tests
+}
+
+/// The payload's interrupts, where KVM's interrupt controllers are the real ones.
+fn payloads() -> [(&'static str, Body); 2] {
+    [
+        ("stage_1_interrupts_once_by_its_pin", By::Pin),
+        ("stage_1_interrupts_once_by_message", By::Message),
+    ]
+    .map(|(name, by)| -> (_, Body) {
+        (
+            name,
+            Box::new(move |_| assert_eq!(interrupts_once(by), 0, "spurious interrupts")),
+        )
+    })
 }
 
 /// The guest counts its CPUs and its memory, and powers off by ACPI.

@@ -9,4 +9,5 @@ pub mod documents;
 pub mod kennel;
 pub mod machine;
 pub mod payload;
+pub mod stage_1;
 pub mod tier;

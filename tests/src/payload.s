@@ -12,6 +12,8 @@
     .set BAR, 0xfebff000
     .set NEW_BAR, 0xd0000000
     .set RELOAD, 0x0c
+    .set IOAPIC, 0xfec00000
+    .set LAPIC, 0xfee00000
 
 # name=HEX, of the value in eax
 .macro REPORT name
@@ -123,6 +125,14 @@ kennel_payload_start:
     je soft_off
     cmp al, 'f'
     je flood
+    cmp al, 'i'
+    je intx
+    cmp al, 'j'
+    je msi
+    cmp al, 'e'
+    je ping_1000
+    cmp al, 'E'
+    je ping_3000
     SAY unknown
 stop:
     cli
@@ -231,24 +241,9 @@ locked:
 
 # An NMI handler, and a watchdog that nobody feeds.
 nmi:
-    lea rdi, [rip + idt]
-    and rdi, -16
-    mov rsi, rdi
-    mov ecx, 3 * 16
-    xor eax, eax
-    rep stosb
+    mov edi, 2
     lea rax, [rip + on_nmi]
-    mov [rsi + 2 * 16], ax
-    mov cx, cs
-    mov [rsi + 2 * 16 + 2], cx
-    mov word ptr [rsi + 2 * 16 + 4], 0x8e00
-    shr rax, 16
-    mov [rsi + 2 * 16 + 6], ax
-    shr rax, 16
-    mov [rsi + 2 * 16 + 8], eax
-    mov word ptr [rip + idt_descriptor], 3 * 16 - 1
-    mov [rip + idt_descriptor + 2], rsi
-    lidt [rip + idt_descriptor]
+    call handle
     PRELOADS 20
     CONFIG_WRITE8 0x68, 0x02
     jmp stop
@@ -290,6 +285,123 @@ flood:
 1:  CONFIG_WRITE8 0x68, 0x02
     CONFIG_WRITE8 0x68, 0x00
     jmp 1b
+
+# The stage-1 interrupt by the pin: IOAPIC input 20, level, vector 0x40.
+intx:
+    mov edi, 0x40
+    lea rax, [rip + on_stage_1]
+    call handle
+    call enable_lapic
+    mov esi, IOAPIC
+    mov dword ptr [rsi], 0x10 + 2 * 20 + 1
+    mov dword ptr [rsi + 0x10], 0
+    mov dword ptr [rsi], 0x10 + 2 * 20
+    mov dword ptr [rsi + 0x10], 0x8040
+    jmp stage_1
+
+# The same by a message: the capability is the first one.
+msi:
+    mov edi, 0x40
+    lea rax, [rip + on_stage_1]
+    call handle
+    call enable_lapic
+    CONFIG_WRITE16 0x04, 0x6
+    CONFIG_READ8 0x34
+    REPORT capability
+    CONFIG_READ32 0x40
+    REPORT msi
+    CONFIG_WRITE32 0x44, LAPIC
+    CONFIG_WRITE32 0x48, 0
+    CONFIG_WRITE32 0x4c, 0x40
+    CONFIG_WRITE16 0x42, 0x1
+
+# One tick of stage 1, and a stage 2 that does not end here. Waits for the interrupt, then long
+# enough to be interrupted again if the acknowledgement were lost.
+stage_1:
+    UNLOCK
+    mov dword ptr [rbx], 1
+    UNLOCK
+    mov dword ptr [rbx + 4], 0xfffff
+    CONFIG_WRITE8 0x68, 0x02
+    sti
+1:  cmp dword ptr [rip + interrupts], 0
+    je 1b
+    mov eax, [rip + active]
+    REPORT active
+    mov ecx, 2000
+2:  mov eax, [rbx + 8]
+    dec ecx
+    jnz 2b
+    cli
+    REPORT acknowledged
+    mov eax, [rip + interrupts]
+    REPORT interrupts
+    mov eax, [rip + spurious]
+    REPORT spurious
+    # A ping starts over: stage 1 ends once more, and interrupts once more.
+    PING
+    sti
+3:  cmp dword ptr [rip + interrupts], 1
+    je 3b
+    cli
+    mov eax, [rip + interrupts]
+    REPORT after_ping
+    jmp stop
+
+# Acknowledges at the device first, so that a level line is low before the LAPIC looks again.
+on_stage_1:
+    push rax
+    push rsi
+    mov eax, [rbx + 8]
+    test al, 1
+    jnz 1f
+    inc dword ptr [rip + spurious]
+    jmp 2f
+1:  mov [rip + active], eax
+    mov dword ptr [rbx + 8], 1
+    inc dword ptr [rip + interrupts]
+2:  mov esi, LAPIC
+    mov dword ptr [rsi + 0xb0], 0
+    pop rsi
+    pop rax
+    iretq
+
+ping_1000:
+    mov ecx, 1000
+    jmp ping
+ping_3000:
+    mov ecx, 3000
+ping:
+    CONFIG_WRITE8 0x68, 0x02
+1:  PING
+    dec ecx
+    jnz 1b
+    SAY pinged
+    jmp stop
+
+# Software enable, spurious vector 0xff.
+enable_lapic:
+    mov esi, LAPIC
+    mov dword ptr [rsi + 0xf0], 0x1ff
+    ret
+
+# Gate edi leads to rax.
+handle:
+    lea rsi, [rip + idt + 15]
+    and rsi, -16
+    shl edi, 4
+    mov [rsi + rdi], ax
+    mov cx, cs
+    mov [rsi + rdi + 2], cx
+    mov word ptr [rsi + rdi + 4], 0x8e00
+    shr rax, 16
+    mov [rsi + rdi + 6], ax
+    shr rax, 16
+    mov [rsi + rdi + 8], eax
+    mov word ptr [rip + idt_descriptor], 256 * 16 - 1
+    mov [rip + idt_descriptor + 2], rsi
+    lidt [rip + idt_descriptor]
+    ret
 
 # rdi: name; eax: value. Keeps rbx, rcx and r12.
 report:
@@ -334,11 +446,14 @@ newline:
     .balign 16
 idt_descriptor:
     .skip 16
-    # Room for three 16-byte gates at any alignment.
-    .skip 16
+interrupts:
+    .long 0
+active:
+    .long 0
+spurious:
+    .long 0
+    # 256 gates at a multiple of 16.
 idt:
-    .skip 16
-idt_room:
-    .skip 64
+    .skip 256 * 16 + 16
 kennel_payload_end:
     .previous
