@@ -30,7 +30,6 @@ pub(super) fn demo(which: &Demo) -> Answer {
 
 fn here(args: &DemoArgs) -> Answer {
     let image = guest_image::obtain(&args.image)?;
-    say(&format!("kennel: guest kernel {}", image.kernel_version));
     let mut kept = true;
     for scene in scenes(args.action.0) {
         say(&format!("kennel: {}", scene.title));

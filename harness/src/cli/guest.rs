@@ -38,6 +38,9 @@ pub(super) fn obtain(args: &ImageArgs) -> Result<GuestImage, Failure> {
     let built = image::build(&source, &cache()?, &|step| progress.guest(step));
     progress.finish();
     let built = built.map_err(Failure::could_not)?;
+    if matches!(source, Source::Packages | Source::HostKernel) {
+        say(&format!("kennel: guest kernel {}", built.kernel_version));
+    }
     for note in &built.notes {
         say(&format!("kennel: note: {note}"));
     }

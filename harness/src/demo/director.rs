@@ -87,10 +87,9 @@ impl Director {
     /// The guest printed a line.
     pub fn console_line(&mut self, line: &str) -> Vec<Order> {
         if line.contains(UP) {
-            let status = line
-                .split_once(BOOT_STATUS)
-                .map(|(_, status)| status.parse::<u32>());
-            self.boot_statuses.extend(status.and_then(Result::ok));
+            let status = line.split_once(BOOT_STATUS);
+            self.boot_statuses
+                .extend(status.and_then(|(_, status)| leading_number(status)));
         }
         if let Some((_, uptime)) = line.split_once("demo: guest uptime ") {
             self.guest_uptimes.extend(uptime.parse::<f64>());
@@ -99,7 +98,7 @@ impl Director {
         self.nmi_logged |= line.contains("NMI received");
         if line
             .split_once(SCRIPT_ENDED)
-            .is_some_and(|(_, status)| status != "0")
+            .is_some_and(|(_, rest)| leading_number(rest) != Some(0))
         {
             return vec![Order::Finish];
         }
@@ -213,6 +212,14 @@ impl Director {
     }
 }
 
+/// The number that `text` begins with; the kernel's own messages may follow on the same line.
+fn leading_number(text: &str) -> Option<u32> {
+    let end = text
+        .find(|letter: char| !letter.is_ascii_digit())
+        .unwrap_or(text.len());
+    text.get(..end)?.parse().ok()
+}
+
 fn ended(verdict: &Verdict, ending: Ending) -> Promise {
     Promise::new(
         match ending {
@@ -222,4 +229,36 @@ fn ended(verdict: &Verdict, ending: Ending) -> Promise {
         },
         *verdict == Verdict::Ended(ending),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_messages_on_the_same_line_do_not_end_the_scene() {
+        let mut director = Director::new("", WatchdogAction::Poweroff, Plot::PowerOff);
+        for line in [
+            "kennel: script ended with status 0",
+            "kennel: script ended with status 0[   11.4] watchdog: watchdog0: did not stop!",
+        ] {
+            assert_eq!(director.console_line(line), [], "{line}");
+        }
+        for line in [
+            "kennel: script ended with status 1",
+            "kennel: script ended with status 127[  1.0] x",
+        ] {
+            assert_eq!(director.console_line(line), [Order::Finish], "{line}");
+        }
+    }
+
+    #[test]
+    fn boot_statuses_are_read_off_the_console() {
+        let mut director = Director::new("", WatchdogAction::Reset, Plot::Reset);
+        for (status, orders) in [(0, vec![]), (32, vec![]), (0, vec![Order::Finish])] {
+            let line = format!("kennel: guest is up: Linux 6.1, watchdog boot status {status}");
+            assert_eq!(director.console_line(&line), orders);
+        }
+        assert_eq!(director.boot_statuses, [0, CARDRESET, 0]);
+    }
 }
