@@ -40,6 +40,9 @@ pub enum HypervisorError {
     /// KVM does not open.
     #[error("{KVM_PATH} cannot be opened: {0}")]
     Open(io::Error),
+    /// Something else bears its name.
+    #[error("{KVM_PATH} is not KVM; reload kvm_intel or kvm_amd, or use `kennel host run --box`")]
+    NotKvm,
     /// Another API.
     #[error("{KVM_PATH} speaks KVM API {found}, and only {KVM_API_VERSION} is known")]
     ApiVersion {
@@ -98,6 +101,9 @@ impl Hypervisor {
             other => HypervisorError::Open(io::Error::from_raw_os_error(other)),
         })?;
         let found = kvm.get_api_version();
+        if found < 0 {
+            return Err(HypervisorError::NotKvm);
+        }
         if found != KVM_API_VERSION {
             return Err(HypervisorError::ApiVersion { found });
         }
