@@ -378,6 +378,19 @@ mod tests {
     }
 
     #[test]
+    fn the_short_way_is_the_one_data_phase_there_is() {
+        let bytes = [0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88];
+        for offset in 0..16 {
+            for size in 0..=8 {
+                let mut phases = DataPhases::new(offset, &bytes[..size], u64::MAX);
+                let only = phases.next().filter(|_| phases.next().is_none());
+                let short = Lanes::within_dword(offset, &bytes[..size]);
+                assert_eq!(short, only, "{size} bytes at {offset:#x}");
+            }
+        }
+    }
+
+    #[test]
     fn reads_by_lane_leave_bytes_outside_the_window_alone() {
         let mut data = [0xaa; 8];
         read_lanes(0x5e, &mut data, 0x60..0x64, |_| 0x0403_0201);

@@ -220,7 +220,10 @@ pub fn run_restore(data: &[u8]) {
     let again = I6300Esb::restore(config, &saved, now)
         .expect("a device restores what it saved")
         .0;
-    assert_eq!(again.save(now).to_bytes()[..], saved.to_bytes()[..]);
+    // What was still to be told has been told by the second restore.
+    let mut expected = saved;
+    (expected.unreported_bites, expected.unreported_first_stage) = (None, None);
+    assert_eq!(again.save(now), expected);
     let mut embedder = Embedder::new(device, now);
     if let TimerRequest::ArmAt(at) = effects.timer {
         embedder.timer = Some(at);

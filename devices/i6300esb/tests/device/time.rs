@@ -252,6 +252,20 @@ fn a_guest_that_pings_and_is_bitten_in_a_loop_does_not_flood() {
 }
 
 #[test]
+fn what_is_held_back_is_told_by_the_first_access_that_may() {
+    let mut machine = Machine::new(Config::default());
+    machine.start(0, 0, 3 | 4);
+    machine.advance(100 * MS);
+    machine.config_write(0x68, 1, 0);
+    assert_eq!(machine.bites().len(), 1);
+    // The host does not get to serve the timer; a key is written, which by itself asks for nothing.
+    machine.stall(SECOND);
+    machine.write(0x0c, 2, 0x80);
+    let reported: u64 = machine.bites().iter().map(|bite| bite.count).sum();
+    assert_eq!(reported, machine.status().bites);
+}
+
+#[test]
 fn a_reset_reports_what_was_due_and_drops_what_was_held_back() {
     let mut due = Machine::new(Config::default());
     due.start(10, 10, 0);
