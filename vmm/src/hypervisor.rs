@@ -157,8 +157,8 @@ impl Hypervisor {
                 userspace_addr: region.as_ptr() as u64,
                 flags: 0,
             };
-            // SAFETY: the region is a live mapping of that size, owned by the machine's
-            // GuestMemoryMmap, which outlives every VM built over it.
+            // SAFETY: the region is a live mapping of that size. The caller keeps it until every
+            // vCPU of this VM has ended (Machine's Drop ends them before its memory goes).
             unsafe { vm.set_user_memory_region(slot) }.map_err(call("map guest memory"))?;
         }
         Ok(Arc::new(vm))

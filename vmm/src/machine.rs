@@ -15,7 +15,7 @@ use crate::boot::{self, BootError, BootSource, EntryPoint, registers};
 use crate::clock::VmTimer;
 use crate::config::MachineConfig;
 use crate::hypervisor::{Hypervisor, HypervisorError, call};
-use crate::mailbox::ResetCause;
+use crate::mailbox::{self, ResetCause};
 use crate::memory::{self, MemoryError};
 use crate::policy::{Policy, Step};
 use crate::protocol::{Command, Ending, MachineStatus, News, WatchdogStatus};
@@ -184,9 +184,13 @@ impl Machine {
         Ok(())
     }
 
-    /// Handles all that vCPUs and devices have asked for.
+    /// Handles what vCPUs and devices have asked for, but not for ever: timers and commands get
+    /// their turn even while vCPUs go on asking.
     pub fn serve_requests(&mut self, tell: &mut Tell<'_>) -> Outcome {
-        while let Some(request) = self.board.mailbox.take() {
+        for _ in 0..mailbox::CAPACITY {
+            let Some(request) = self.board.mailbox.take() else {
+                return Outcome::Running;
+            };
             let now = self.board.clock.now();
             let steps = self.policy.request(now, request);
             match self.carry_out(now, steps, tell) {
@@ -194,6 +198,7 @@ impl Machine {
                 over => return over,
             }
         }
+        self.board.mailbox.wake_again();
         Outcome::Running
     }
 
@@ -260,8 +265,9 @@ impl Machine {
 
     fn reset(&mut self, cause: ResetCause, tell: &mut Tell<'_>) -> Result<(), MachineError> {
         self.discarnate();
-        self.board.mailbox.next_boot();
+        // What falls due in the old boot, and is told by its end, is not acted on in the new one.
         self.board.reset();
+        self.board.mailbox.next_boot();
         memory::wipe(&self.memory)?;
         self.incarnate()?;
         self.resets = self.resets.saturating_add(1);
@@ -358,6 +364,13 @@ impl Machine {
         if let Some((_, timer)) = &self.board.watchdog {
             timer.follow_clock();
         }
+    }
+}
+
+/// The guest must not outlive the memory it runs in, which is unmapped after this.
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.discarnate();
     }
 }
 

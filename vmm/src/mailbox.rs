@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 /// More than every device can have to say between two turns of the event loop.
-const CAPACITY: usize = 256;
+pub(crate) const CAPACITY: usize = 256;
 
 /// How a reset came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -52,6 +52,13 @@ impl Request {
     const fn ends_the_boot(&self) -> bool {
         matches!(self, Self::Reset(_) | Self::PowerOff | Self::VcpuFailed(_))
     }
+
+    /// News that a guest can make at any rate. The rest is bounded by itself: a vCPU runs no
+    /// further after its last word, and the device reports its stages at most once a second.
+    const fn may_be_lost(&self) -> bool {
+        !self.ends_the_boot()
+            && !matches!(self, Self::Watchdog(Event::Bite(_) | Event::FirstStage(_)))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -84,28 +91,31 @@ impl Mailbox {
 
     /// Asks; never blocks.
     pub fn post(&self, request: Request) {
-        let last_word = request.ends_the_boot();
-        if last_word {
+        if request.ends_the_boot() {
             self.boot_over.store(true, Ordering::Release);
         }
         {
             let mut queue = self.queue.lock();
-            // A vCPU runs no further after its last word, so those are bounded by themselves.
-            if queue.waiting.len() >= CAPACITY && !last_word {
+            if queue.waiting.len() >= CAPACITY && request.may_be_lost() {
                 return;
             }
             let epoch = queue.epoch;
             queue.waiting.push_back((epoch, request));
         }
-        if let Err(error) = self.wake.write(1) {
-            log::error!("cannot wake the event loop: {error}");
-        }
+        self.wake_again();
     }
 
     /// True once this boot has asked for its own end: its vCPUs should run no further.
     #[must_use]
     pub fn boot_is_over(&self) -> bool {
         self.boot_over.load(Ordering::Acquire)
+    }
+
+    /// Wakes the event loop for what was left in the queue.
+    pub(crate) fn wake_again(&self) {
+        if let Err(error) = self.wake.write(1) {
+            log::error!("cannot wake the event loop: {error}");
+        }
     }
 
     /// Takes the oldest request of the present boot.

@@ -121,18 +121,17 @@ impl Watchdog {
         }
     }
 
-    /// A message if the guest has chosen that, else the line.
+    /// A message if the guest has chosen that, else the line; a line that was high when it chose
+    /// falls.
     fn interrupt(&self, inner: &mut Inner, level: bool) {
-        let message = inner.msi.filter(|msi| msi.enabled(&inner.header));
-        match message {
-            Some(msi) if level => {
-                if let Some(message) = msi.message(&inner.header) {
-                    self.irq.send(message);
-                }
-            }
-            Some(_) => {}
-            None => self.drive(inner.header.set_interrupt(level)),
+        let msi = inner.msi.filter(|msi| msi.enabled(&inner.header));
+        if let Some(message) = msi
+            .filter(|_| level)
+            .and_then(|msi| msi.message(&inner.header))
+        {
+            self.irq.send(message);
         }
+        self.drive(inner.header.set_interrupt(level && msi.is_none()));
     }
 
     fn drive(&self, line: Option<bool>) {
