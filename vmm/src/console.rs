@@ -8,10 +8,8 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use vm_device::DevicePio;
 use vm_device::bus::{PioAddress, PioAddressOffset};
 use vm_superio::Serial;
@@ -19,51 +17,7 @@ use vm_superio::serial::SerialEvents;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::interrupts::IrqLine;
-
-/// Output that nobody has read yet, in bytes, beyond which more is dropped.
-const BACKLOG: usize = 256 << 10;
-/// How long the end of the machine waits for the reader to take the rest.
-const DRAIN_BOUND: Duration = Duration::from_millis(500);
-
-#[derive(Debug, Default)]
-struct Backlog {
-    bytes: Vec<u8>,
-    dropped: u64,
-    closed: bool,
-    drained: bool,
-}
-
-#[derive(Debug, Default)]
-struct Pipe {
-    backlog: Mutex<Backlog>,
-    changed: Condvar,
-}
-
-/// The 16550's transmit side: never blocks.
-#[derive(Clone, Debug)]
-struct Transmit(Arc<Pipe>);
-
-impl Write for Transmit {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        let mut backlog = self.0.backlog.lock();
-        if backlog.bytes.len().saturating_add(data.len()) > BACKLOG {
-            let lost = u64::try_from(data.len()).unwrap_or(u64::MAX);
-            backlog.dropped = backlog.dropped.saturating_add(lost);
-        } else {
-            // A writer that has not come for the last bytes yet is awake already.
-            let waiting = backlog.bytes.is_empty();
-            backlog.bytes.extend_from_slice(data);
-            if waiting {
-                self.0.changed.notify_one();
-            }
-        }
-        Ok(data.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+use crate::outlet::{Outlet, OutletWriter};
 
 /// Tells the event loop that the guest has room for input again.
 #[derive(Debug)]
@@ -79,22 +33,21 @@ impl SerialEvents for RoomForInput {
     }
 }
 
-type Uart = Serial<IrqLine, RoomForInput, Transmit>;
+type Uart = Serial<IrqLine, RoomForInput, OutletWriter>;
 
 /// COM1.
 pub struct Console {
     uart: Mutex<Uart>,
     irq: IrqLine,
-    pipe: Arc<Pipe>,
+    outlet: Outlet,
     room: Arc<EventFd>,
-    writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl std::fmt::Debug for Console {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("Console")
-            .field("pipe", &self.pipe)
+            .field("outlet", &self.outlet)
             .finish_non_exhaustive()
     }
 }
@@ -106,25 +59,20 @@ impl Console {
     ///
     /// The kernel's, when it gives no eventfd or thread.
     pub fn new(irq: IrqLine, output: Box<dyn Write + Send>) -> io::Result<Self> {
-        let pipe = Arc::new(Pipe::default());
-        let theirs = Arc::clone(&pipe);
-        let writer = std::thread::Builder::new()
-            .name("console".into())
-            .stack_size(64 << 10)
-            .spawn(move || drain(&theirs, output))?;
+        let outlet = Outlet::start("console", output)?;
         let room = Arc::new(EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?);
         Ok(Self {
-            uart: Mutex::new(uart(&irq, &room, &pipe)),
+            uart: Mutex::new(uart(&irq, &room, &outlet)),
             irq,
-            pipe,
+            outlet,
             room,
-            writer: Mutex::new(Some(writer)),
         })
     }
 
-    /// Power-on state; input that the guest had not read is gone.
+    /// Power-on state; input that the guest had not read is gone, so there is room for more.
     pub fn reset(&self) {
-        *self.uart.lock() = uart(&self.irq, &self.room, &self.pipe);
+        *self.uart.lock() = uart(&self.irq, &self.room, &self.outlet);
+        RoomForInput(Arc::clone(&self.room)).in_buffer_empty();
     }
 
     /// Readable when the guest has emptied its receive FIFO.
@@ -148,49 +96,13 @@ impl Console {
 
     /// Lets the reader take what is left, within a bound.
     pub fn close(&self) {
-        let mut backlog = self.pipe.backlog.lock();
-        backlog.closed = true;
-        self.pipe.changed.notify_all();
-        let waited = self
-            .pipe
-            .changed
-            .wait_while_for(&mut backlog, |b| !b.drained, DRAIN_BOUND);
-        drop(backlog);
-        if !waited.timed_out()
-            && let Some(writer) = self.writer.lock().take()
-            && writer.join().is_err()
-        {
-            log::error!("the console thread panicked");
-        }
+        self.outlet.close();
     }
 }
 
-fn uart(irq: &IrqLine, room: &Arc<EventFd>, pipe: &Arc<Pipe>) -> Uart {
+fn uart(irq: &IrqLine, room: &Arc<EventFd>, outlet: &Outlet) -> Uart {
     let events = RoomForInput(Arc::clone(room));
-    Serial::with_events(irq.clone(), events, Transmit(Arc::clone(pipe)))
-}
-
-/// The console thread: writes what the guest printed, as the reader takes it.
-fn drain(pipe: &Pipe, mut output: Box<dyn Write + Send>) {
-    loop {
-        let mut backlog = pipe.backlog.lock();
-        pipe.changed.wait_while(&mut backlog, |b| {
-            b.bytes.is_empty() && b.dropped == 0 && !b.closed
-        });
-        if backlog.bytes.is_empty() && backlog.dropped == 0 {
-            break;
-        }
-        let bytes = std::mem::take(&mut backlog.bytes);
-        let dropped = std::mem::take(&mut backlog.dropped);
-        drop(backlog);
-        // A reader that went away must not end the guest.
-        let _written = output.write_all(&bytes).and_then(|()| output.flush());
-        if dropped > 0 {
-            log::warn!("{dropped} bytes of console output dropped: the reader is too slow");
-        }
-    }
-    pipe.backlog.lock().drained = true;
-    pipe.changed.notify_all();
+    Serial::with_events(irq.clone(), events, outlet.writer())
 }
 
 impl DevicePio for Console {
@@ -219,49 +131,32 @@ impl DevicePio for Console {
 mod tests {
     use super::*;
     use crate::interrupts::Interrupts;
-    use std::sync::mpsc::{Receiver, Sender, channel};
 
-    struct Reader(Sender<Vec<u8>>, Receiver<()>);
-
-    impl Write for Reader {
-        fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-            self.1.recv().map_err(io::Error::other)?;
-            self.0.send(data.to_vec()).map_err(io::Error::other)?;
-            Ok(data.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
+    #[test]
+    fn reset_makes_room_for_input() {
+        let console =
+            Console::new(Interrupts::new().line(4), Box::new(io::sink())).expect("console");
+        console.input(&[b'x'; 64]);
+        assert_eq!(console.input_capacity(), 0);
+        assert!(
+            console.room_for_input().read().is_err(),
+            "nobody has made room"
+        );
+        console.reset();
+        assert_eq!(console.input_capacity(), 64);
+        assert!(
+            console.room_for_input().read().is_ok(),
+            "and the event loop is told"
+        );
     }
 
     #[test]
-    fn stuck_reader_loses_output_and_never_blocks_the_guest() {
-        let (sent, received) = channel();
-        let (allow, allowed) = channel();
-        let irq = Interrupts::new().line(4);
-        let console = Console::new(irq, Box::new(Reader(sent, allowed))).expect("console");
-        for _ in 0..2 * BACKLOG {
-            console.pio_write(PioAddress(0x3f8), 0, b"x");
-        }
-        drop(allow);
-        console.close();
-        assert!(received.try_recv().is_err());
-        assert!(console.pipe.backlog.lock().bytes.len() <= BACKLOG);
-    }
-
-    #[test]
-    fn close_hands_over_all_that_was_printed() {
-        let (sent, received) = channel();
-        let (allow, allowed) = channel();
-        let irq = Interrupts::new().line(4);
-        let console = Console::new(irq, Box::new(Reader(sent, allowed))).expect("console");
-        for byte in b"hello" {
-            console.pio_write(PioAddress(0x3f8), 0, &[*byte]);
-        }
-        for _ in 0..5 {
-            allow.send(()).expect("reader is there");
-        }
-        console.close();
-        assert_eq!(received.try_iter().flatten().collect::<Vec<_>>(), b"hello");
+    fn status_register_reads_byte_wise_and_wide_reads_are_all_ones() {
+        let console =
+            Console::new(Interrupts::new().line(4), Box::new(io::sink())).expect("console");
+        let (mut one, mut two) = ([0], [0; 2]);
+        console.pio_read(PioAddress(0x3f8), 5, &mut one);
+        console.pio_read(PioAddress(0x3f8), 5, &mut two);
+        assert_eq!((one, two), ([0x60], [0xff; 2]));
     }
 }

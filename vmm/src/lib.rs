@@ -24,6 +24,7 @@ pub mod layout;
 pub mod machine;
 pub mod mailbox;
 pub mod memory;
+pub mod outlet;
 pub mod policy;
 pub mod process;
 pub mod protocol;

@@ -28,6 +28,11 @@ impl ConsoleInput {
         Self { stdin, before }
     }
 
+    /// Whether it may be read: a background job that reads its terminal is stopped by it.
+    pub(super) fn is_ours(&self) -> bool {
+        !self.stdin.is_terminal() || in_foreground(&self.stdin)
+    }
+
     /// Passes on what the guest has room for; false once there is no more input.
     pub(super) fn pass_on(&self, console: &Console) -> bool {
         let room = console.input_capacity().min(FIFO);
@@ -65,11 +70,13 @@ impl Drop for ConsoleInput {
     }
 }
 
+fn in_foreground(stdin: &io::Stdin) -> bool {
+    tcgetpgrp(stdin).ok() == Some(rustix::process::getpgrp())
+}
+
 /// Every key goes to the guest at once, but Ctrl-C and Ctrl-\ still end Kennel.
 fn without_line_editing(stdin: &io::Stdin) -> Option<Termios> {
-    // A background job that changes its terminal is stopped by it.
-    let foreground = || tcgetpgrp(stdin).ok() == Some(rustix::process::getpgrp());
-    if !stdin.is_terminal() || !foreground() {
+    if !stdin.is_terminal() || !in_foreground(stdin) {
         return None;
     }
     let before = tcgetattr(stdin).ok()?;

@@ -46,6 +46,8 @@ pub(super) struct EventLoop {
     reader: Reader,
     teller: Teller,
     input: ConsoleInput,
+    /// There is input that the guest has no room for.
+    input_waits: bool,
     outcome: Option<Outcome>,
 }
 
@@ -61,6 +63,7 @@ impl EventLoop {
             reader,
             teller,
             input,
+            input_waits: false,
             outcome: None,
         }
     }
@@ -131,23 +134,21 @@ impl EventLoop {
     fn read_console(&mut self, ops: &mut EventOps<'_>) {
         let console = &self.machine.board().console;
         let more = self.input.pass_on(console);
-        if !more || console.input_capacity() == 0 {
-            // Watched again when the guest has read; after the end of input, never.
-            let events =
-                Events::with_data(&self.input, Source::ConsoleInput as u32, EventSet::empty());
-            let quiet = if more {
-                ops.modify(events)
-            } else {
-                ops.remove(events)
-            };
-            log_failure("stop watching the console's input", quiet);
+        if more && console.input_capacity() > 0 {
+            return;
         }
+        // Taken out whole: a writer that hung up would wake the loop for ever. Watched again when
+        // the guest has read; after the end of input, never.
+        self.input_waits = more;
+        let events = Events::with_data(&self.input, Source::ConsoleInput as u32, EventSet::IN);
+        log_failure("stop watching the console's input", ops.remove(events));
     }
 
-    fn watch_console(&self, ops: &EventOps<'_>) {
-        let events = Events::with_data(&self.input, Source::ConsoleInput as u32, EventSet::IN);
-        // Fails once the input has ended and is no longer there to watch.
-        log_failure("watch the console's input again", ops.modify(events));
+    fn watch_console(&mut self, ops: &mut EventOps<'_>) {
+        if std::mem::take(&mut self.input_waits) {
+            let events = Events::with_data(&self.input, Source::ConsoleInput as u32, EventSet::IN);
+            log_failure("watch the console's input again", ops.add(events));
+        }
     }
 
     fn finish(&mut self, outcome: Outcome) {
@@ -194,10 +195,10 @@ impl MutEventSubscriber for EventLoop {
             watched = watched.and_then(|()| watch(&**timer, Source::WatchdogTimer));
         }
         // A regular file or /dev/null cannot be watched, and then has no input for the guest.
-        log_failure(
-            "watch the console's input",
-            watch(&self.input, Source::ConsoleInput),
-        );
+        if self.input.is_ours() {
+            let watched = watch(&self.input, Source::ConsoleInput);
+            log_failure("watch the console's input", watched);
+        }
         if let Err(error) = watched {
             let message = format!("a descriptor of the machine cannot be watched: {error}");
             self.finish(Outcome::Failed(message));

@@ -28,9 +28,12 @@ use event_loop::EventLoop;
 /// Runs the machine that the supervisor at the other end of `control` describes, until it ends.
 #[must_use]
 pub fn run(control: UnixStream) -> ExitCode {
-    // Ctrl-C reaches the whole terminal; the supervisor alone decides what it means.
-    if let Err(error) = block_signal(libc::SIGINT) {
-        log::warn!("Ctrl-C will end the machine at once: {error}");
+    // They reach the whole terminal or service; the supervisor alone decides what they mean, and
+    // its end is told by the socket.
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
+        if let Err(error) = block_signal(signal) {
+            log::warn!("signal {signal} will end the machine at once: {error}");
+        }
     }
     let (mut reader, teller) = match control::split(control) {
         Ok(ends) => ends,

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Output that never holds its producer up: a bounded backlog, written by a thread of its own.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+/// Output that nobody has read yet, in bytes, beyond which more is dropped and counted.
+pub const BACKLOG: usize = 256 << 10;
+/// How long [`Outlet::close`] waits for the reader to take the rest.
+const DRAIN_BOUND: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Default)]
+struct Backlog {
+    bytes: Vec<u8>,
+    dropped: u64,
+    closed: bool,
+    drained: bool,
+}
+
+#[derive(Debug, Default)]
+struct Pipe {
+    backlog: Mutex<Backlog>,
+    changed: Condvar,
+}
+
+/// The producer's end: every write is taken at once, whole or not at all.
+#[derive(Clone, Debug)]
+pub struct OutletWriter(Arc<Pipe>);
+
+impl Write for OutletWriter {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let mut backlog = self.0.backlog.lock();
+        if backlog.bytes.len().saturating_add(data.len()) > BACKLOG {
+            let lost = u64::try_from(data.len()).unwrap_or(u64::MAX);
+            backlog.dropped = backlog.dropped.saturating_add(lost);
+        } else {
+            // A thread that has not come for the last bytes yet is awake already.
+            let waiting = backlog.bytes.is_empty();
+            backlog.bytes.extend_from_slice(data);
+            if waiting {
+                self.0.changed.notify_all();
+            }
+        }
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The thread behind the writers.
+#[derive(Debug)]
+pub struct Outlet {
+    pipe: Arc<Pipe>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Outlet {
+    /// Writes to `output` what the writers are given.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, when it gives no thread.
+    pub fn start(name: &str, output: Box<dyn Write + Send>) -> io::Result<Self> {
+        let pipe = Arc::new(Pipe::default());
+        let theirs = Arc::clone(&pipe);
+        let thread = std::thread::Builder::new()
+            .name(name.into())
+            .stack_size(64 << 10)
+            .spawn(move || drain(&theirs, output))?;
+        Ok(Self {
+            pipe,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// A producer's end.
+    #[must_use]
+    pub fn writer(&self) -> OutletWriter {
+        OutletWriter(Arc::clone(&self.pipe))
+    }
+
+    /// Lets the reader take what is left, for a second at the most.
+    pub fn close(&self) {
+        let mut backlog = self.pipe.backlog.lock();
+        backlog.closed = true;
+        self.pipe.changed.notify_all();
+        let waited = self
+            .pipe
+            .changed
+            .wait_while_for(&mut backlog, |b| !b.drained, DRAIN_BOUND);
+        drop(backlog);
+        if !waited.timed_out()
+            && let Some(thread) = self.thread.lock().take()
+            && thread.join().is_err()
+        {
+            log::error!("an output thread panicked");
+        }
+    }
+}
+
+fn drain(pipe: &Pipe, mut output: Box<dyn Write + Send>) {
+    loop {
+        let mut backlog = pipe.backlog.lock();
+        pipe.changed.wait_while(&mut backlog, |b| {
+            b.bytes.is_empty() && b.dropped == 0 && !b.closed
+        });
+        if backlog.bytes.is_empty() && backlog.dropped == 0 {
+            break;
+        }
+        let bytes = std::mem::take(&mut backlog.bytes);
+        let dropped = std::mem::take(&mut backlog.dropped);
+        drop(backlog);
+        // A reader that went away is no reason to stop.
+        let _written = output.write_all(&bytes).and_then(|()| output.flush());
+        if dropped > 0 {
+            log::warn!("{dropped} bytes of output dropped: the reader is too slow");
+        }
+    }
+    pipe.backlog.lock().drained = true;
+    pipe.changed.notify_all();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    /// Takes a write each time it is allowed to.
+    struct Reader(Sender<Vec<u8>>, Receiver<()>);
+
+    impl Write for Reader {
+        fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+            self.1.recv().map_err(io::Error::other)?;
+            self.0.send(data.to_vec()).map_err(io::Error::other)?;
+            Ok(data.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn stuck_reader_loses_output_and_never_blocks_the_producer() {
+        let (sent, received) = channel();
+        let (allow, allowed) = channel();
+        let outlet = Outlet::start("test", Box::new(Reader(sent, allowed))).expect("a thread");
+        let mut writer = outlet.writer();
+        for _ in 0..2 * BACKLOG {
+            writer.write_all(b"x").expect("always");
+        }
+        assert!(outlet.pipe.backlog.lock().bytes.len() <= BACKLOG);
+        assert!(outlet.pipe.backlog.lock().dropped > 0);
+        // Still stuck: closing is bounded all the same.
+        outlet.close();
+        assert!(received.try_recv().is_err());
+        drop(allow);
+    }
+
+    #[test]
+    fn close_hands_over_all_that_was_written() {
+        let (sent, received) = channel();
+        let (allow, allowed) = channel();
+        let outlet = Outlet::start("test", Box::new(Reader(sent, allowed))).expect("a thread");
+        for byte in b"hello" {
+            outlet.writer().write_all(&[*byte]).expect("always");
+            allow.send(()).expect("reader is there");
+        }
+        outlet.close();
+        assert_eq!(received.try_iter().flatten().collect::<Vec<_>>(), b"hello");
+    }
+}
