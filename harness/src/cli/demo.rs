@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! `kennel demo`: the scenes of [`crate::demo`], one after the other.
 
+use std::io::{self, Write};
+
 use kennel_vmm::config::MachineConfig;
+use kennel_vmm::outlet::{Outlet, OutletWriter};
 
 use super::args::{Demo, DemoArgs};
 use super::progress::{print, say};
 use super::venue::{self, Venue};
 use super::{Answer, Failure, guest as guest_image, run};
-use crate::demo::{Director, Scene, scenes};
+use crate::demo::{Director, Review, Scene, scenes};
 use crate::guest;
 use crate::supervisor::events::Event;
-use crate::supervisor::verdict::{EXIT_FAILURE, Verdict};
+use crate::supervisor::verdict::{Cause, EXIT_FAILURE, Verdict};
 use crate::supervisor::{Console, Order, Run, Watcher, supervise};
 use kennel_vmm::protocol::Notice;
 
@@ -43,43 +46,56 @@ fn here(args: &DemoArgs) -> Answer {
             cmdline: run::CMDLINE.into(),
             watchdog: Some(scene.watchdog()),
         };
-        kept &= play(&scene, config)?;
+        match play(&scene, config)? {
+            Played::Review(review) => {
+                print(&review.to_string());
+                kept &= review.all_kept();
+            }
+            Played::Interrupted(status) => return Ok(status),
+        }
     }
     Ok(if kept { 0 } else { EXIT_FAILURE })
 }
 
-/// Plays one scene; true when everything was as promised.
-fn play(scene: &Scene, config: MachineConfig) -> Result<bool, Failure> {
+/// What came of a scene.
+enum Played {
+    Review(Review),
+    /// By a signal, with this exit status.
+    Interrupted(u8),
+}
+
+fn play(scene: &Scene, config: MachineConfig) -> Result<Played, Failure> {
+    let screen = Outlet::start("screen", Box::new(io::stderr())).map_err(Failure::could_not)?;
     let run = Run {
         object: "default/demo".into(),
         config,
-        console: Console::Tapped,
+        console: Console::Tapped(screen.writer()),
         timeout: Some(crate::demo::LONGEST_SCENE),
     };
     let mut audience = Audience {
         director: scene.director(),
+        screen: screen.writer(),
     };
-    let verdict = supervise(run, &mut audience).map_err(Failure::could_not)?;
+    let verdict = supervise(run, &mut audience);
+    screen.close();
+    let verdict = verdict.map_err(Failure::could_not)?;
     match verdict {
-        Verdict::Broken(message) => return Err(Failure::CouldNot(message)),
-        Verdict::Stopped(crate::supervisor::verdict::Cause::Signal(_)) => {
-            return Err(Failure::CouldNot("interrupted".into()));
-        }
-        _ => {}
+        Verdict::Broken(message) => Err(Failure::CouldNot(message)),
+        Verdict::Stopped(Cause::Signal(_)) => Ok(Played::Interrupted(verdict.exit_status())),
+        verdict => Ok(Played::Review(audience.director.review(&verdict))),
     }
-    let review = audience.director.review(&verdict);
-    print(&review.to_string());
-    Ok(review.all_kept())
 }
 
 /// Shows the events to people, and lets the director direct.
 struct Audience {
     director: Director,
+    screen: OutletWriter,
 }
 
 impl Watcher for Audience {
     fn event(&mut self, event: &Event) {
-        say(&run::sentence(event));
+        // It takes everything at once.
+        let _taken = writeln!(self.screen, "{}", run::sentence(event));
     }
 
     fn news(&mut self, notice: &Notice) -> Vec<Order> {

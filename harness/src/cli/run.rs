@@ -9,6 +9,7 @@ use std::process::Stdio;
 
 use kennel_vmm::config::MachineConfig;
 use kennel_vmm::hypervisor::Hypervisor;
+use kennel_vmm::outlet::{Outlet, OutletWriter};
 
 use super::args::{ImageArgs, RunArgs};
 use super::progress::say;
@@ -47,10 +48,7 @@ fn here(args: &RunArgs, document: &Document) -> Answer {
     for note in &document.notes {
         say(&format!("kennel: note: {note}"));
     }
-    let events = match &args.events {
-        Some(path) => Events::to(path)?,
-        None => Events::ToPeople,
-    };
+    let mut teller = Teller::new(args.events.as_deref())?;
     let run = Run {
         object: document.vmi.object(),
         config: config(&document.vmi, &args.image)?,
@@ -60,11 +58,11 @@ fn here(args: &RunArgs, document: &Document) -> Answer {
         }),
         timeout: args.timeout,
     };
-    let mut teller = Teller { events };
-    let verdict = supervise(run, &mut teller).map_err(Failure::could_not)?;
-    match verdict {
+    let verdict = supervise(run, &mut teller);
+    teller.outlet.close();
+    match verdict.map_err(Failure::could_not)? {
         // People have read it in the last event.
-        Verdict::Broken(message) if teller.events.is_json() => Err(Failure::CouldNot(message)),
+        Verdict::Broken(message) if teller.json => Err(Failure::CouldNot(message)),
         verdict => Ok(verdict.exit_status()),
     }
 }
@@ -156,44 +154,38 @@ fn create(what: &str, path: &Path) -> Result<File, Failure> {
     })
 }
 
-/// Where events go.
-enum Events {
-    /// A sentence each, on standard error.
-    ToPeople,
-    /// JSON lines.
-    Json(Box<dyn Write>),
-}
-
-impl Events {
-    fn to(path: &Path) -> Result<Self, Failure> {
-        Ok(Self::Json(if path == Path::new("-") {
-            Box::new(io::stdout())
-        } else {
-            Box::new(create("events", path)?)
-        }))
-    }
-
-    const fn is_json(&self) -> bool {
-        matches!(self, Self::Json(_))
-    }
-}
-
+/// Tells events without ever waiting for whoever reads them.
 struct Teller {
-    events: Events,
+    outlet: Outlet,
+    writer: OutletWriter,
+    json: bool,
+}
+
+impl Teller {
+    /// JSON lines to `path`, or sentences to people.
+    fn new(path: Option<&Path>) -> Result<Self, Failure> {
+        let output: Box<dyn Write + Send> = match path {
+            None => Box::new(io::stderr()),
+            Some(path) if path == Path::new("-") => Box::new(io::stdout()),
+            Some(path) => Box::new(create("events", path)?),
+        };
+        let outlet = Outlet::start("events", output).map_err(Failure::could_not)?;
+        Ok(Self {
+            writer: outlet.writer(),
+            outlet,
+            json: path.is_some(),
+        })
+    }
 }
 
 impl Watcher for Teller {
     fn event(&mut self, event: &Event) {
-        match &mut self.events {
-            Events::ToPeople => say(&sentence(event)),
-            Events::Json(out) => {
-                // A reader that went away must not end the guest.
-                if let Ok(mut line) = serde_json::to_vec(event) {
-                    line.push(b'\n');
-                    let _read = out.write_all(&line).and_then(|()| out.flush());
-                }
-            }
-        }
+        let line = match serde_json::to_string(event) {
+            Ok(json) if self.json => json,
+            _ => sentence(event),
+        };
+        // It takes everything at once.
+        let _taken = writeln!(self.writer, "{line}");
     }
 }
 

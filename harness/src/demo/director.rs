@@ -25,7 +25,7 @@ struct Bite {
     report: WatchdogReport,
 }
 
-/// See the [module](super).
+/// Watches one scene.
 #[derive(Debug)]
 pub struct Director {
     title: &'static str,

@@ -22,7 +22,7 @@ impl Promise {
     }
 }
 
-/// See the [module](self).
+/// What was seen, held against what was promised.
 #[derive(Clone, Debug)]
 pub struct Review {
     pub(super) title: &'static str,

@@ -15,8 +15,9 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use kennel_vmm::config::MachineConfig;
+use kennel_vmm::outlet::OutletWriter;
 use kennel_vmm::protocol::{Command, News, Notice};
-use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 use events::{Event, Said};
@@ -73,7 +74,10 @@ impl From<Word> for Happening {
 
 /// The VM process cannot be started or spoken to.
 #[derive(Debug, thiserror::Error)]
-#[error("the VM process cannot be {what}: {source}")]
+#[error(
+    "the VM process, this program once more, cannot be {what}: {source}; free some processes or \
+     descriptors, or start it anew if it was replaced"
+)]
 pub struct SuperviseError {
     what: &'static str,
     source: io::Error,
@@ -101,8 +105,8 @@ pub struct Run {
 pub enum Console {
     /// To these ends.
     Ends(ConsoleEnds),
-    /// Line by line to the watcher.
-    Tapped,
+    /// Line by line to the watcher, and as it is to a screen.
+    Tapped(OutletWriter),
 }
 
 /// Runs the machine to its verdict.
@@ -117,13 +121,17 @@ pub fn supervise(run: Run, watcher: &mut dyn Watcher) -> Result<Verdict, Supervi
     let _terminal = TerminalGuard::new();
     let (ends, tap) = match run.console {
         Console::Ends(ends) => (ends, None),
-        Console::Tapped => {
-            let (ends, tap) = terminal::tap(sender.clone()).map_err(failed("given a console"))?;
+        Console::Tapped(screen) => {
+            let (ends, tap) =
+                terminal::tap(sender.clone(), screen).map_err(failed("given a console"))?;
             (ends, Some(tap))
         }
     };
     let process = VmProcess::start(run.config, ends, sender).map_err(failed("started"))?;
-    let deadline = run.timeout.map(|timeout| Instant::now() + timeout);
+    // A timeout beyond the end of time is none.
+    let deadline = run
+        .timeout
+        .and_then(|timeout| Instant::now().checked_add(timeout));
     let mut supervisor = Supervisor {
         object: run.object,
         process,
@@ -147,7 +155,7 @@ pub fn supervise(run: Run, watcher: &mut dyn Watcher) -> Result<Verdict, Supervi
 }
 
 fn forward_signals(sender: mpsc::Sender<Happening>) -> io::Result<Handle> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGCONT])?;
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGCONT])?;
     let handle = signals.handle();
     std::thread::Builder::new()
         .name("signals".into())
@@ -208,9 +216,9 @@ impl Supervisor<'_> {
             for order in orders {
                 match order {
                     Order::Now(command) => self.tell(&command),
-                    Order::After(wait, command) => {
-                        self.later.push((Instant::now() + wait, command))
-                    }
+                    Order::After(wait, command) => self
+                        .later
+                        .extend(Instant::now().checked_add(wait).map(|at| (at, command))),
                     Order::Finish => return self.stop(Cause::Done, "done"),
                 }
             }
@@ -244,8 +252,8 @@ impl Supervisor<'_> {
     }
 
     fn stop(&mut self, cause: Cause, why: &str) -> Verdict {
-        self.say(Said::killing(why));
         self.tell(&Command::Stop);
+        self.say(Said::killing(why));
         Verdict::Stopped(cause)
     }
 

@@ -6,7 +6,9 @@ use std::process::Stdio;
 use std::sync::mpsc::Sender;
 use std::thread::{self, JoinHandle};
 
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
+
+use kennel_vmm::outlet::OutletWriter;
 
 use super::Happening;
 use super::vm_process::ConsoleEnds;
@@ -20,21 +22,33 @@ pub(super) struct TerminalGuard(Option<Termios>);
 
 impl TerminalGuard {
     pub(super) fn new() -> Self {
-        Self(tcgetattr(io::stdin()).ok())
+        Self(
+            in_foreground()
+                .then(|| tcgetattr(io::stdin()).ok())
+                .flatten(),
+        )
     }
 }
 
 impl Drop for TerminalGuard {
     fn drop(&mut self) {
-        if let Some(before) = &self.0 {
-            // A background job may not, and did not change it either.
+        if let Some(before) = self.0.as_ref().filter(|_| in_foreground()) {
+            // A terminal that is gone needs no care.
             let _restored = tcsetattr(io::stdin(), OptionalActions::Now, before);
         }
     }
 }
 
-/// A console without input whose output goes to standard error and, by lines, to `sender`.
-pub(super) fn tap(sender: Sender<Happening>) -> io::Result<(ConsoleEnds, JoinHandle<()>)> {
+/// A background job that changes its terminal is stopped by it.
+fn in_foreground() -> bool {
+    tcgetpgrp(io::stdin()).ok() == Some(rustix::process::getpgrp())
+}
+
+/// A console without input whose output goes to `screen` and, by lines, to `sender`.
+pub(super) fn tap(
+    sender: Sender<Happening>,
+    mut screen: OutletWriter,
+) -> io::Result<(ConsoleEnds, JoinHandle<()>)> {
     let (reader, writer) = io::pipe()?;
     let tap = thread::Builder::new()
         .name("console-tap".into())
@@ -46,8 +60,8 @@ pub(super) fn tap(sender: Sender<Happening>) -> io::Result<(ConsoleEnds, JoinHan
                     Ok(0) | Err(_) => break,
                     Ok(_) => {}
                 }
-                // The terminal being gone is no reason to stop listening to the guest.
-                let _shown = io::stderr().lock().write_all(&line);
+                // It takes everything at once.
+                let _shown = screen.write_all(&line);
                 let line = String::from_utf8_lossy(&line).trim_end().to_owned();
                 if sender.send(Happening::ConsoleLine(line)).is_err() {
                     break;

@@ -4,6 +4,7 @@
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command as Program, ExitStatus, Stdio};
 use std::sync::mpsc::Sender;
 use std::thread;
@@ -17,6 +18,8 @@ use kennel_vmm::protocol::{Command, Notice};
 pub const SUBCOMMAND: &str = "vm-process";
 /// Where a VM process finds its supervisor's socket.
 pub const CONTROL_FD: i32 = 3;
+/// This very program, also when its file has been replaced since.
+const THIS_PROGRAM: &str = "/proc/self/exe";
 /// How long a VM process may take to end after it was told to.
 const STOP_BOUND: Duration = Duration::from_millis(1_500);
 
@@ -58,9 +61,10 @@ impl VmProcess {
     ) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         let reader = ours.try_clone()?;
-        let mut program = Program::new(std::env::current_exe()?);
+        let mut program = Program::new(THIS_PROGRAM);
         program
             .arg(SUBCOMMAND)
+            .arg0("kennel")
             .stdin(console.input)
             .stdout(console.output);
         let mapping = FdMapping {
@@ -101,6 +105,12 @@ impl VmProcess {
         self.socket.write_all(&line)
     }
 
+    /// Closes the socket, which tells the process that its supervisor is gone.
+    pub fn disconnect(&self) {
+        // It fails for a process that has closed its own end, which is as good.
+        let _told = self.socket.shutdown(std::net::Shutdown::Both);
+    }
+
     /// Waits for a process that said its last word; kills one that does not go.
     ///
     /// # Errors
@@ -124,8 +134,8 @@ impl VmProcess {
 
 impl Drop for VmProcess {
     fn drop(&mut self) {
-        // Both fail for a process that has been waited for, which is how it usually is.
-        let _told = self.socket.shutdown(std::net::Shutdown::Both);
+        self.disconnect();
+        // It fails for a process that has been waited for, which is how it usually is.
         let _status = self.wait();
     }
 }
