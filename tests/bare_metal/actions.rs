@@ -125,12 +125,13 @@ fn disarm() {
     };
     let mut machine = Machine::start('l', Some(config));
     bite(&mut machine);
-    // A pause and its answer go through the same loop as a bite would.
-    for command in [Command::Pause, Command::Resume] {
-        machine.tell(&command);
-    }
-    machine.news("resume", |news| matches!(news, News::Resumed).then_some(()));
-    assert_eq!(machine.log().iter().filter(|seen| is_bite(seen)).count(), 1);
+    machine.tell(&Command::Status);
+    let (_, watchdog) = machine.news("status", |news| match news {
+        News::Status(status) => status.watchdog,
+        _ => None,
+    });
+    assert!(!watchdog.armed && !watchdog.locked, "{watchdog:?}");
+    assert_eq!((watchdog.bites, watchdog.time_left_ns), (1, None));
 }
 
 fn pretimeout() {

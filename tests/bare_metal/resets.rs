@@ -63,7 +63,8 @@ fn host_reset() {
     machine.tell(&Command::Reset);
     let (_, (cause, count)) = machine.news("reset", reset);
     assert_eq!((cause, count), (ResetCause::Host, 1));
-    // RAM is wiped and the payload loaded anew: it runs from its start to its end again.
+    // The payload runs from its start to its end again, in memory that knows nothing of it.
+    assert_eq!(machine.line("mark="), "00000000", "RAM was wiped");
     machine.line("done");
 }
 

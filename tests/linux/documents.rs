@@ -149,6 +149,17 @@ fn pretimeout(image: &Image) {
         ],
         "{ran}"
     );
+    let due = |reason: &str| {
+        let event = ran.events.iter().find(|event| event["reason"] == reason);
+        let figure = |value: &serde_json::Value| value.as_u64().expect("a figure");
+        let event = event.expect("seen above");
+        figure(&event["uptime_ns"]) - figure(&event["data"]["lateness_ns"])
+    };
+    assert_eq!(
+        due("Watchdog") - due("WatchdogPretimeout"),
+        TWO_SECONDS_NS / 2,
+        "{ran}"
+    );
     assert!(ran.console.contains("NMI received"), "{ran}");
 }
 

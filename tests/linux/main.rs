@@ -69,7 +69,7 @@ fn main() -> ExitCode {
         };
         return match image() {
             Ok(image) => tier::run(NAME, place, &args, tests(&image)),
-            Err(why) => tier::skipped(NAME, &why),
+            Err(why) => tier::failed(NAME, &why),
         };
     }
     if !report.can_box() {
@@ -77,7 +77,7 @@ fn main() -> ExitCode {
     }
     match in_box() {
         Ok(status) => status,
-        Err(why) => tier::skipped(NAME, &why),
+        Err(why) => tier::failed(NAME, &why),
     }
 }
 

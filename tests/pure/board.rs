@@ -49,6 +49,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("board_frozen_time_neither_bites_nor_forgets", frozen),
         test("board_bite_policies_rearm_disarm_halt", after_bite),
         test("board_reset_disarms_unlocks_and_remembers_the_bite", reset),
+        test("board_reset_keeps_a_late_bite_in_its_own_boot", late_bite),
         test("board_ports_reset_and_power_off", reset_ports),
         test("board_unclaimed_addresses_are_all_ones", unclaimed),
     ]
@@ -392,8 +393,8 @@ fn reset() {
     driver.function.write(BAR0, ELSEWHERE);
 
     // What the machine does, its vCPUs ended.
-    board.mailbox.next_boot();
     board.reset();
+    board.mailbox.next_boot();
 
     let (device, _) = watchdog(&board);
     let status = device.status();
@@ -414,6 +415,23 @@ fn reset() {
     board.reset();
     let third_boot = Driver::probe(&board.bus, LINUX_CONFIG, LINUX_PRELOAD);
     assert!(!third_boot.card_reset, "and only once");
+}
+
+/// A deadline that passes between the reset's request and the reset itself is the old boot's.
+fn late_bite() {
+    let board = board(AfterBite::Rearm);
+    Driver::probe(&board.bus, FAST, PRELOAD).start(false);
+    while board.mailbox.take().is_some() {}
+    // Both stages are over, and nobody serves the timer.
+    assert!(goes_off(&board, BOUND_MS));
+    let (device, _) = watchdog(&board);
+    let bound = board.clock.now().saturating_add(60_000_000_000);
+    while device.status().bites == 0 {
+        assert!(board.clock.now() < bound, "it never bit");
+    }
+    board.reset();
+    board.mailbox.next_boot();
+    assert_eq!(board.mailbox.take(), None);
 }
 
 fn reset_ports() {

@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -104,6 +104,22 @@ impl Machine {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// Closes the supervisor's end, and gives how the process ended; one that had to be killed
+    /// ended by a signal.
+    ///
+    /// # Panics
+    ///
+    /// It cannot be waited for.
+    #[expect(
+        clippy::expect_used,
+        reason = "a test that loses its machine has failed"
+    )]
+    #[must_use]
+    pub fn orphaned(mut self) -> ExitStatus {
+        self.process.disconnect();
+        self.process.wait().expect("a child")
     }
 
     /// Sends a command.

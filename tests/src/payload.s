@@ -12,6 +12,7 @@
     .set BAR, 0xfebff000
     .set NEW_BAR, 0xd0000000
     .set RELOAD, 0x0c
+    .set MARK, 0x300000
     .set IOAPIC, 0xfec00000
     .set LAPIC, 0xfee00000
 
@@ -139,8 +140,11 @@ stop:
     hlt
     jmp stop
 
-# Every access width, in both spaces.
+# Every access width, in both spaces; and a mark in memory, to be gone after a reset.
 widths:
+    mov eax, [MARK]
+    REPORT mark
+    mov dword ptr [MARK], 0x12345678
     CONFIG_READ32 0x00
     REPORT id32
     CONFIG_READ16 0x02

@@ -100,6 +100,13 @@ fn closing_line(name: &str, place: &str, conclusion: &Conclusion, skipped: u64) 
     format!("tier {name}: {ran} ran, {failed} failed{rest}; {place}")
 }
 
+/// The tier `name` could have run, and something went wrong.
+#[must_use]
+pub fn failed(name: &str, why: &str) -> ExitCode {
+    println!("tier {name}: FAILED: {why}\n");
+    ExitCode::FAILURE
+}
+
 /// The tier `name` cannot run, for the reason `why`: said loudly, and a failure where it is
 /// required.
 #[must_use]
