@@ -193,6 +193,43 @@ fn one_tick_for_ever_is_counted_exactly_and_reported_once_a_second() {
 }
 
 #[test]
+fn free_running_for_ever_costs_no_more() {
+    let mut machine = Machine::new(Config::default());
+    machine.config_write(0x60, 2, 4);
+    machine.set_preloads(0, 0);
+    machine.config_write(0x68, 1, 6);
+    machine.advance(10 * SECOND);
+    assert_eq!(machine.status().bites, (10 * SECOND / 960).div_ceil(2));
+    assert!(
+        machine.bites().len() <= 11,
+        "{} reports",
+        machine.bites().len()
+    );
+    assert!(
+        machine.wakes.len() <= 10_003,
+        "{} wakes",
+        machine.wakes.len()
+    );
+}
+
+#[test]
+fn free_running_tells_the_first_bite_after_a_ping_at_once() {
+    let mut machine = Machine::new(Config::default());
+    machine.set_preloads(0, 10);
+    machine.config_write(0x68, 1, 6);
+    machine.advance(25 * TICK);
+    assert_eq!(
+        (machine.bites().len(), machine.status().bites),
+        (1, 1),
+        "active, and inactive again"
+    );
+    machine.ping();
+    machine.advance(10 * TICK);
+    assert_eq!(machine.bites().len(), 2, "told within the same second");
+    assert_eq!(machine.bites()[1].ping_to_due_ns, Some(10 * TICK));
+}
+
+#[test]
 fn a_stall_of_a_year_is_accounted_by_division() {
     let year = 365 * 24 * 3600 * SECOND;
     let mut machine = Machine::new(Config::default());
