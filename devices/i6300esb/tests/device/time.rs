@@ -193,6 +193,27 @@ fn one_tick_for_ever_is_counted_exactly_and_reported_once_a_second() {
 }
 
 #[test]
+fn a_fresh_bite_takes_along_what_was_held_back() {
+    let mut machine = Machine::new(Config::default());
+    machine.start(0, 0, 3 | 4);
+    machine.advance(100 * MS);
+    assert_eq!(machine.event_names(), ["Armed", "FirstStage", "Bite"]);
+    machine.set_preloads(1_000, 1_000);
+    machine.ping();
+    let pinged = machine.now;
+    machine.advance(2 * 960_000);
+    assert_eq!(
+        machine.event_names(),
+        ["Armed", "FirstStage", "Bite", "FirstStage", "Bite"],
+        "within the second"
+    );
+    let bite = machine.bites()[1];
+    assert_eq!(bite.last_due, pinged.saturating_add(2 * 960_000));
+    assert_eq!(bite.count + 1, machine.status().bites);
+    assert!(bite.count > 1 && bite.due < pinged);
+}
+
+#[test]
 fn free_running_for_ever_costs_no_more() {
     let mut machine = Machine::new(Config::default());
     machine.config_write(0x60, 2, 4);
