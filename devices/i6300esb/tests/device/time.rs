@@ -75,6 +75,25 @@ fn a_late_ping_does_not_rescue() {
 }
 
 #[test]
+fn a_ping_at_the_very_end_of_a_stage_is_too_late() {
+    for served in [0, 10] {
+        let mut machine = Machine::new(Config::default());
+        machine.start(10, 10, 3);
+        machine.advance(served * TICK);
+        machine.stall(10 * TICK);
+        machine.ping();
+        let status = machine.status();
+        let ended = if served == 0 { (1, 0) } else { (1, 1) };
+        assert_eq!(
+            (status.first_stages, status.bites),
+            ended,
+            "served until {served}"
+        );
+        assert_eq!(status.time_left_ns, Some(20 * TICK));
+    }
+}
+
+#[test]
 fn one_late_timer_ends_both_stages() {
     let mut machine = Machine::new(Config::default());
     machine.start(10, 10, 3);
