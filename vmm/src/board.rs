@@ -81,18 +81,7 @@ impl Board {
         let keyboard = Arc::new(KeyboardController::new(Arc::clone(&mailbox)));
 
         let watchdog = watchdog
-            .map(|config| -> Result<_, BoardError> {
-                let timer = Arc::new(VmTimer::new(Arc::clone(&clock))?);
-                let irq = interrupts.line(layout::pci_intx_gsi(layout::WATCHDOG_SLOT, 0));
-                let parts = (
-                    Arc::clone(&clock),
-                    Arc::clone(&timer),
-                    irq,
-                    Arc::clone(&mailbox),
-                );
-                let device = Watchdog::new(config, parts.0, parts.1, parts.2, parts.3)?;
-                Ok((Arc::new(device), timer))
-            })
+            .map(|config| build_watchdog(config, &clock, &interrupts, &mailbox))
             .transpose()?;
 
         let plugged = watchdog.iter().filter_map(|(device, _)| {
@@ -145,4 +134,17 @@ impl Board {
         self.pci.reset();
         self.bus.settle();
     }
+}
+
+fn build_watchdog(
+    config: &WatchdogConfig,
+    clock: &Arc<VmClock>,
+    interrupts: &Arc<Interrupts>,
+    mailbox: &Arc<Mailbox>,
+) -> Result<(Arc<Watchdog>, Arc<VmTimer>), BoardError> {
+    let timer = Arc::new(VmTimer::new(Arc::clone(clock))?);
+    let irq = interrupts.line(layout::pci_intx_gsi(layout::WATCHDOG_SLOT, 0));
+    let (clock, mailbox) = (Arc::clone(clock), Arc::clone(mailbox));
+    let device = Watchdog::new(config, clock, Arc::clone(&timer), irq, mailbox)?;
+    Ok((Arc::new(device), timer))
 }
