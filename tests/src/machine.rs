@@ -193,10 +193,14 @@ fn tap(sender: Sender<Seen>) -> Stdio {
     thread::Builder::new()
         .name("console".into())
         .spawn(move || {
-            for line in BufReader::new(reader).lines().map_while(Result::ok) {
+            let mut reader = BufReader::new(reader);
+            let mut line = String::new();
+            // A line without its end was cut off with the machine: the guest never said it.
+            while reader.read_line(&mut line).is_ok() && line.ends_with('\n') {
                 if sender.send(Seen::Line(line.trim_end().to_owned())).is_err() {
                     break;
                 }
+                line.clear();
             }
         })
         .expect("a thread");
