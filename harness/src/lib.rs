@@ -2,9 +2,12 @@
 //! Kennel: runs KubeVirt documents on a minimal KVM machine and acts on their watchdog.
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod cli;
 pub mod demo;
 pub mod guest;
 pub mod host;
+pub mod moment;
+pub mod probe;
 pub mod spec;
 pub mod supervisor;

@@ -85,6 +85,7 @@ impl Machine {
             initrd_overlay: vec![],
             cmdline: letter.to_string(),
             watchdog,
+            agent_socket: None,
         };
         let (sender, seen) = channel();
         let console = ConsoleEnds {

@@ -156,6 +156,8 @@ pub struct MachineConfig {
     pub cmdline: String,
     /// The watchdog, if the machine has one.
     pub watchdog: Option<WatchdogConfig>,
+    /// Where clients of the guest agent find it: a UNIX socket to be made here.
+    pub agent_socket: Option<PathBuf>,
 }
 
 impl MachineConfig {

@@ -134,6 +134,14 @@ pub enum News {
     Resumed,
     /// An NMI was given to every vCPU.
     NmiInjected,
+    /// A program in the guest opened the agent's port.
+    AgentConnected,
+    /// It closed the port, or the guest that had it open is gone.
+    AgentDisconnected,
+    /// A client asked the agent to freeze the guest's file systems, and it did.
+    FilesystemsFrozen,
+    /// They are thawed.
+    FilesystemsThawed,
     /// The answer to [`Command::Status`].
     Status(MachineStatus),
     /// The machine has ended; the last message of a machine that ran.

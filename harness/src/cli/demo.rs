@@ -45,6 +45,7 @@ fn here(args: &DemoArgs) -> Answer {
             initrd_overlay: overlay,
             cmdline: run::CMDLINE.into(),
             watchdog: Some(scene.watchdog()),
+            agent_socket: None,
         };
         match play(&scene, config)? {
             Played::Review(review) => {

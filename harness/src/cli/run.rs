@@ -93,6 +93,7 @@ fn config(vmi: &Vmi, image: &ImageArgs) -> Result<MachineConfig, Failure> {
         initrd_overlay: initrd_overlay.unwrap_or_default(),
         cmdline,
         watchdog: vmi.watchdog_config(),
+        agent_socket: None,
     })
 }
 

@@ -198,6 +198,8 @@ fn instance(
         memory_bytes: memory.value,
         vcpus: vcpus.value,
         watchdog,
+        liveness: None,
+        readiness: None,
         kernel_boot: boot.kernel_boot,
         termination_grace: spec.map_or(Duration::from_secs(DEFAULT_GRACE), termination_grace),
         guest_script: annotations.guest_script(),

@@ -23,6 +23,7 @@ mod keys;
 mod metadata;
 mod nearest;
 mod node;
+mod probe;
 mod problem;
 mod quantity;
 mod vmi;
@@ -39,6 +40,7 @@ use std::path::Path;
 pub use annotations::KNOWN as KENNEL_ANNOTATIONS;
 pub use domain::{MAX_VCPUS, MIN_MEMORY_BYTES};
 pub use host::HostLimits;
+pub use probe::{Handler, HttpGet, Probe, TcpSocket};
 pub use problem::{Note, NoteKind, Place, Position, Problem, Problems};
 pub use vmi::{Document, KernelBoot, KernelSource, Kind, RunStrategy, Vmi, Watchdog};
 

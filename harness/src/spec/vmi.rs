@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use kennel_vmm::config::{AfterBite, PretimeoutAction, WatchdogAction, WatchdogConfig};
 
+use super::probe::Probe;
 use super::problem::{Note, Place};
 
 /// A document that was accepted.
@@ -45,6 +46,11 @@ pub enum Kind {
         /// When it has one; `running: true` is Always, `running: false` is Halted.
         run_strategy: RunStrategy,
     },
+    /// So many instances, each replaced when it has ended.
+    VirtualMachineInstanceReplicaSet {
+        /// How many.
+        replicas: u32,
+    },
 }
 
 impl Kind {
@@ -54,6 +60,7 @@ impl Kind {
         match self {
             Self::VirtualMachineInstance => "VirtualMachineInstance",
             Self::VirtualMachine { .. } => "VirtualMachine",
+            Self::VirtualMachineInstanceReplicaSet { .. } => "VirtualMachineInstanceReplicaSet",
         }
     }
 }
@@ -115,6 +122,10 @@ pub struct Vmi {
     pub vcpus: u32,
     /// The watchdog, if the document has one.
     pub watchdog: Option<Watchdog>,
+    /// `livenessProbe`.
+    pub liveness: Option<Probe>,
+    /// `readinessProbe`.
+    pub readiness: Option<Probe>,
     /// What boots.
     pub kernel_boot: KernelBoot,
     /// How long a graceful stop may take.
