@@ -157,8 +157,8 @@ mod tests {
     fn a_signal_is_caught_while_watched() {
         let signals = Signals::watch().expect("descriptors");
         assert_eq!(signals.caught(), []);
-        signal_hook::low_level::raise(SIGQUIT).expect("a signal of this process");
-        assert_eq!(signals.caught(), [Caught::Forward(3)]);
+        signal_hook::low_level::raise(SIGTERM).expect("a signal of this process");
+        assert_eq!(signals.caught(), [Caught::Forward(15)]);
         assert_eq!(signals.caught(), [], "each is told once");
     }
 
