@@ -8,6 +8,7 @@
 pub mod documents;
 pub mod kennel;
 pub mod machine;
+pub mod mini_agent;
 pub mod payload;
 pub mod stage_1;
 pub mod tier;
