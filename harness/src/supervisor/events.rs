@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Events in Kubernetes' words: what a VM process tells, as one JSON object a line.
+//! Events in Kubernetes' words, as one JSON object a line: what a VM process tells, and ([`told`])
+//! what the supervisor says by itself.
+
+mod told;
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -7,6 +10,8 @@ use kennel_vmm::mailbox::ResetCause;
 use kennel_vmm::protocol::{Ending, News, Notice, WatchdogReport};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+
+pub use told::Streak;
 
 /// Kubernetes' two event types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -69,29 +74,6 @@ impl Said {
             self.data = data;
         }
         self
-    }
-
-    /// The VM process exists.
-    #[must_use]
-    pub fn created(pid: u32) -> Self {
-        Self::normal("Created", format!("VM process {pid} created")).with(json!({ "pid": pid }))
-    }
-
-    /// Somebody ends the machine.
-    #[must_use]
-    pub fn killing(why: &str) -> Self {
-        Self::normal("Killing", format!("Stopping the machine: {why}"))
-    }
-
-    /// The machine has ended.
-    #[must_use]
-    pub fn stopped(succeeded: bool, how: &str, phase: &str) -> Self {
-        let said = if succeeded {
-            Self::normal
-        } else {
-            Self::warning
-        };
-        said("Stopped", how).with(json!({ "phase": phase }))
     }
 
     /// What `news` is as an event; `None` for news that are not events.

@@ -4,7 +4,9 @@
 //! The VM is another process, so a VM that crashes or wedges never takes its supervisor along; and
 //! when the supervisor is killed, the VM process sees its socket close and ends.
 
+pub mod controller;
 pub mod events;
+pub mod phase;
 pub mod terminal;
 mod uptime;
 pub mod verdict;
@@ -268,7 +270,7 @@ impl Supervisor<'_> {
 
     fn created(&mut self) {
         let pid = self.process.pid();
-        self.say(Said::created(pid));
+        self.say(Said::created(Some(pid)));
     }
 
     /// What comes after the verdict is heard, and changes nothing.
@@ -293,11 +295,7 @@ impl Supervisor<'_> {
             Verdict::Stopped(_) => events::ending(kennel_vmm::protocol::Ending::Stopped).to_owned(),
             Verdict::Broken(message) => message.clone(),
         };
-        self.say(Said::stopped(
-            phase == verdict::Phase::Succeeded,
-            &how,
-            phase.name(),
-        ));
+        self.say(Said::stopped(phase, &how, None));
     }
 
     fn say(&mut self, said: Said) {

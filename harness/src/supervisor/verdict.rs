@@ -1,27 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! How a run went: KubeVirt's phase, and the exit status that stands for it.
+//! How an instance or a run went: KubeVirt's phase, and the exit status that stands for it.
 
 use kennel_vmm::protocol::Ending;
 
-/// KubeVirt's phases of a VMI that has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// The guest powered itself off.
-    Succeeded,
-    /// Somebody or something else ended it.
-    Failed,
-}
-
-impl Phase {
-    /// The word in documents and events.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Succeeded => "Succeeded",
-            Self::Failed => "Failed",
-        }
-    }
-}
+pub use super::phase::Phase;
 
 /// Why the supervisor ended the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,9 +14,35 @@ pub enum Cause {
     Timeout,
     /// Whoever watched had seen enough.
     Done,
+    /// Its liveness probe failed.
+    LivenessFailed,
 }
 
-/// How a run went.
+impl Cause {
+    /// One word, for events.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Signal(_) => "Signal",
+            Self::Timeout => "Timeout",
+            Self::Done => "Done",
+            Self::LivenessFailed => "LivenessFailed",
+        }
+    }
+
+    /// Why, behind a colon.
+    #[must_use]
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::Signal(_) => "interrupted",
+            Self::Timeout => "its time is over",
+            Self::Done => "enough seen",
+            Self::LivenessFailed => "its liveness probe failed",
+        }
+    }
+}
+
+/// How an instance or a run went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The machine ended by itself.
@@ -59,8 +67,12 @@ impl Verdict {
     #[must_use]
     pub const fn phase(&self) -> Phase {
         match self {
-            Self::Ended(Ending::GuestPowerOff) | Self::Stopped(_) => Phase::Succeeded,
-            Self::Ended(_) | Self::Broken(_) => Phase::Failed,
+            Self::Ended(Ending::GuestPowerOff) => Phase::Succeeded,
+            // However the guest went: a policy must not take it for a success.
+            Self::Stopped(Cause::LivenessFailed) | Self::Ended(_) | Self::Broken(_) => {
+                Phase::Failed
+            }
+            Self::Stopped(_) => Phase::Succeeded,
         }
     }
 
@@ -69,7 +81,7 @@ impl Verdict {
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::Ended(Ending::GuestPowerOff) | Self::Stopped(Cause::Done) => 0,
-            Self::Ended(_) => EXIT_VMI_FAILED,
+            Self::Ended(_) | Self::Stopped(Cause::LivenessFailed) => EXIT_VMI_FAILED,
             Self::Broken(_) => EXIT_FAILURE,
             Self::Stopped(Cause::Timeout) => EXIT_TIMEOUT,
             // As shells report a program that a signal ended.
@@ -91,6 +103,7 @@ mod tests {
             (Verdict::Ended(Ending::WatchdogPowerOff), Phase::Failed, 3),
             (Verdict::Ended(Ending::GraceExpired), Phase::Failed, 3),
             (Verdict::Broken("x".into()), Phase::Failed, 1),
+            (Verdict::Stopped(Cause::LivenessFailed), Phase::Failed, 3),
             (Verdict::Stopped(Cause::Timeout), Phase::Succeeded, 124),
             (Verdict::Stopped(Cause::Signal(2)), Phase::Succeeded, 130),
             (Verdict::Stopped(Cause::Signal(15)), Phase::Succeeded, 143),

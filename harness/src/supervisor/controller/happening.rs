@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What the controller is told, and what it wants done.
+
+use kennel_vmm::protocol::{Command, News};
+
+use crate::moment::Moment;
+use crate::probe::{Outcome, ProbeKind};
+use crate::supervisor::events::Said;
+use crate::supervisor::verdict::{Cause, Verdict};
+
+/// One instance, from its creation to its end. Never given twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InstanceId(pub(super) u64);
+
+/// What has happened.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Happening {
+    /// Nothing but time: what was due may be done. Also the first of all.
+    TimePassed,
+    /// The VM process that [`Act::Create`] asked for exists.
+    Created {
+        /// Whose.
+        instance: InstanceId,
+        /// Its process ID, if it is a process.
+        pid: Option<u32>,
+    },
+    /// It cannot be started. The instance is over.
+    CreateFailed {
+        /// Whose.
+        instance: InstanceId,
+        /// What failed, and what to do.
+        message: String,
+    },
+    /// The VM process tells something.
+    News {
+        /// Whose.
+        instance: InstanceId,
+        /// What.
+        news: News,
+    },
+    /// The VM process is gone. The instance is over.
+    Gone {
+        /// Whose.
+        instance: InstanceId,
+        /// How it went, in words; told if its machine's end was not.
+        how: String,
+    },
+    /// The attempt that [`Act::Attempt`] asked for is over.
+    Probed {
+        /// Whose.
+        instance: InstanceId,
+        /// Which probe.
+        probe: ProbeKind,
+        /// Which attempt.
+        number: u64,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// The agent's answer to [`Act::AskShutdown`]: that it obeys, or why not.
+    ShutdownAnswered {
+        /// Whose.
+        instance: InstanceId,
+        /// The answer.
+        answer: Result<(), String>,
+    },
+    /// Somebody wants all of it to end, at once.
+    Stop(Cause),
+    /// Somebody wants paused instances to go on.
+    Resume,
+}
+
+/// What is to be done, in the order given.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Act {
+    /// Start a VM process.
+    Create {
+        /// For this instance.
+        instance: InstanceId,
+        /// Its name, without the namespace.
+        name: String,
+    },
+    /// Tell its VM process something.
+    Tell {
+        /// Whose.
+        instance: InstanceId,
+        /// What.
+        command: Command,
+    },
+    /// Kill its VM process, which will not go by itself.
+    Kill {
+        /// Whose.
+        instance: InstanceId,
+    },
+    /// Attempt a probe.
+    Attempt {
+        /// Of this instance.
+        instance: InstanceId,
+        /// Which.
+        probe: ProbeKind,
+        /// The attempt's number, for [`Happening::Probed`].
+        number: u64,
+        /// The attempt is over by then, one way or the other.
+        deadline: Moment,
+    },
+    /// Ask its guest agent to shut the guest down.
+    AskShutdown {
+        /// Whose.
+        instance: InstanceId,
+        /// The answer counts until then.
+        deadline: Moment,
+    },
+    /// Tell an event.
+    Event {
+        /// Of this instance.
+        instance: InstanceId,
+        /// What it says.
+        said: Said,
+    },
+    /// The table is not what it was when it was last shown.
+    ShowTable,
+    /// All is over.
+    Finish(Verdict),
+}
