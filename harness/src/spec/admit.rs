@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The document as a whole: kind and version, and how a VirtualMachine wraps an instance.
+//! The document as a whole: kind and version, and how a machine or set wraps an instance.
 
 use std::path::Path;
 use std::time::Duration;
 
 use super::annotations::Annotations;
-use super::keys::{API_VERSIONS, Object, VIRTUAL_MACHINE, VIRTUAL_MACHINE_INSTANCE};
+use super::keys::{API_VERSIONS, Object, REPLICA_SET, VIRTUAL_MACHINE, VIRTUAL_MACHINE_INSTANCE};
 use super::problem::{Fault, NoteKind, quoted};
 use super::vmi::{Kind, Places, RunStrategy, Vmi};
 use super::walk::{self, Cursor};
-use super::{boot, devices, domain, metadata, nearest, watchdog};
+use super::{boot, devices, domain, metadata, nearest, probes, replicas, watchdog};
 
-const REPLICA_SET: &str = "VirtualMachineInstanceReplicaSet";
-const KINDS: [&str; 2] = ["VirtualMachineInstance", "VirtualMachine"];
+/// The tables of the kinds, in the order that messages list them.
+static KINDS: [&Object; 3] = [&VIRTUAL_MACHINE_INSTANCE, &VIRTUAL_MACHINE, &REPLICA_SET];
 /// KubeVirt's `DefaultGracePeriodSeconds`.
 const DEFAULT_GRACE: u64 = 30;
 /// A year; longer is a slip of the finger.
@@ -34,28 +34,43 @@ pub(super) fn admit(at: &Cursor<'_>, folder: &Path) -> Option<Admitted> {
     let kind = kind(at)?;
     walk::check(at, kind);
     let spec = at.require("spec", "a document needs a spec");
-    if std::ptr::eq(kind, &raw const VIRTUAL_MACHINE) {
-        return Some(virtual_machine(at, spec.as_ref(), folder));
-    }
-    let annotations = Annotations::new([at.get("metadata")]);
-    let (vmi, places) = instance(
-        at,
-        at.get("metadata").as_ref(),
-        spec.as_ref(),
-        &annotations,
-        folder,
-    );
-    Some(Admitted {
-        kind: Kind::VirtualMachineInstance,
-        vmi,
-        places,
+    let spec = spec.as_ref();
+    Some(if kind.kind == VIRTUAL_MACHINE.kind {
+        let run_strategy = spec.map_or(RunStrategy::Always, run_strategy);
+        let kind = Kind::VirtualMachine { run_strategy };
+        templated(at, spec, kind, folder)
+    } else if kind.kind == REPLICA_SET.kind {
+        replica_set(at, spec, folder)
+    } else {
+        single(at, spec, folder)
     })
 }
 
-fn virtual_machine(at: &Cursor<'_>, spec: Option<&Cursor<'_>>, folder: &Path) -> Admitted {
-    let run_strategy = spec.map_or(RunStrategy::Always, run_strategy);
-    let template = spec
-        .and_then(|spec| spec.require("template", "a VirtualMachine describes its instance there"));
+fn single(at: &Cursor<'_>, spec: Option<&Cursor<'_>>, folder: &Path) -> Admitted {
+    let annotations = Annotations::new([at.get("metadata")]);
+    let (vmi, places) = instance(at, at.get("metadata").as_ref(), spec, &annotations, folder);
+    Admitted {
+        kind: Kind::VirtualMachineInstance,
+        vmi,
+        places,
+    }
+}
+
+fn replica_set(at: &Cursor<'_>, spec: Option<&Cursor<'_>>, folder: &Path) -> Admitted {
+    let replicas = spec.map_or(1, replicas::replicas);
+    let kind = Kind::VirtualMachineInstanceReplicaSet { replicas };
+    let admitted = templated(at, spec, kind, folder);
+    if let Some(spec) = spec {
+        replicas::note_paused(spec);
+        replicas::check_selector(spec, &admitted.vmi.labels);
+    }
+    admitted
+}
+
+/// A machine or set, which describes its instances in a template.
+fn templated(at: &Cursor<'_>, spec: Option<&Cursor<'_>>, kind: Kind, folder: &Path) -> Admitted {
+    let hint = format!("a {} describes its instance there", kind.name());
+    let template = spec.and_then(|spec| spec.require("template", &hint));
     let template_meta = template
         .as_ref()
         .and_then(|template| template.get("metadata"));
@@ -70,11 +85,7 @@ fn virtual_machine(at: &Cursor<'_>, spec: Option<&Cursor<'_>>, folder: &Path) ->
         &annotations,
         folder,
     );
-    Admitted {
-        kind: Kind::VirtualMachine { run_strategy },
-        vmi,
-        places,
-    }
+    Admitted { kind, vmi, places }
 }
 
 fn api_version(at: &Cursor<'_>) {
@@ -90,27 +101,16 @@ fn api_version(at: &Cursor<'_>) {
 /// The table of the document's kind. A misspelt kind is reported and read as the one meant.
 fn kind(at: &Cursor<'_>) -> Option<&'static Object> {
     let kind = at.require("kind", "write kind: VirtualMachineInstance")?;
+    let names = KINDS.iter().map(|table| table.kind);
     let Some(text) = kind.text() else {
-        kind.refuse(Fault::new("the kind must be a word").allowed(KINDS.join(", ")));
+        let list = names.collect::<Vec<_>>().join(", ");
+        kind.refuse(Fault::new("the kind must be a word").allowed(list));
         return None;
     };
-    let near = match text {
-        REPLICA_SET => {
-            let fault = Fault::new(format!("kind {REPLICA_SET} is not supported yet"))
-                .allowed(KINDS.join(", "));
-            kind.refuse(fault.hint("make its template a VirtualMachineInstance"));
-            return None;
-        }
-        _ if KINDS.contains(&text) => text,
-        _ => {
-            kind.refuse(Fault::unknown("kind", text, KINDS.into_iter()));
-            nearest::among(text, KINDS.into_iter())?
-        }
-    };
-    Some(if near == KINDS[0] {
-        &VIRTUAL_MACHINE_INSTANCE
-    } else {
-        &VIRTUAL_MACHINE
+    let table = |name: &str| KINDS.into_iter().find(|table| table.kind == name);
+    table(text).or_else(|| {
+        kind.refuse(Fault::unknown("kind", text, names.clone()));
+        table(nearest::among(text, names)?)
     })
 }
 
@@ -188,6 +188,8 @@ fn instance(
     if let Some(spec) = spec {
         devices::check_names(spec);
     }
+    let probes = spec.map(|spec| probes::probes(spec, &boot.kernel_boot.source));
+    let probes = probes.unwrap_or_default();
     annotations.refuse_unknown();
     annotations.note_without_effect(watchdog.is_some(), &boot.kernel_boot.source);
     let vmi = Vmi {
@@ -198,8 +200,9 @@ fn instance(
         memory_bytes: memory.value,
         vcpus: vcpus.value,
         watchdog,
-        liveness: None,
-        readiness: None,
+        liveness: probes.liveness,
+        readiness: probes.readiness,
+        start_strategy_paused: probes.start_paused,
         kernel_boot: boot.kernel_boot,
         termination_grace: spec.map_or(Duration::from_secs(DEFAULT_GRACE), termination_grace),
         guest_script: annotations.guest_script(),
@@ -213,6 +216,8 @@ fn instance(
         image: boot.image,
         kernel: boot.kernel,
         initrd: boot.initrd,
+        liveness: probes.liveness_at,
+        readiness: probes.readiness_at,
     };
     (vmi, places)
 }

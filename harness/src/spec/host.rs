@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use super::problem::{Fault, Place, Problem, Problems, quoted};
-use super::vmi::{Document, KernelSource};
+use super::vmi::{Document, KernelSource, Kind};
 
 /// What the host has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,10 +24,19 @@ impl Document {
     /// What the host has too little of.
     pub fn check_host(&self, host: &HostLimits) -> Result<(), Problems> {
         let mut problems = Problems::default();
-        let (memory, available) = (self.vmi.memory_bytes, host.available_bytes);
+        let machines = match self.kind {
+            Kind::VirtualMachineInstanceReplicaSet { replicas } => u64::from(replicas),
+            _ => 1,
+        };
+        let memory = self.vmi.memory_bytes.saturating_mul(machines);
+        let available = host.available_bytes;
         if memory > available {
+            let each = match machines {
+                1 => String::new(),
+                _ => format!(" for {machines} replicas"),
+            };
             let fault = Fault::new(format!(
-                "{} of memory are more than this host has available",
+                "{} of memory{each} are more than this host has available",
                 mebibytes(memory)
             ));
             let fault = fault.allowed(format!("up to {}", mebibytes(available)));

@@ -9,7 +9,9 @@ mod devices;
 mod domain;
 mod machine;
 
-pub(super) use machine::{VIRTUAL_MACHINE, VIRTUAL_MACHINE_INSTANCE};
+mod probe;
+
+pub(super) use machine::{REPLICA_SET, VIRTUAL_MACHINE, VIRTUAL_MACHINE_INSTANCE};
 
 /// API versions taken, both read as v1.
 pub(super) const API_VERSIONS: [&str; 2] = ["kubevirt.io/v1", "kubevirt.io/v1alpha3"];
@@ -39,6 +41,10 @@ pub(super) enum Shape {
     Text,
     /// An integer from 0 up.
     Count,
+    /// An integer, also a negative one.
+    Integer,
+    /// An integer or a string.
+    IntegerOrText,
     /// True or false.
     Flag,
     /// A Kubernetes quantity, quoted or not.
@@ -59,6 +65,8 @@ impl Shape {
         match self {
             Self::Text => "a string",
             Self::Count => "a whole number from 0 up",
+            Self::Integer => "a whole number",
+            Self::IntegerOrText => "a whole number or a name",
             Self::Flag => "true or false",
             Self::Quantity => "a quantity such as 512Mi",
             Self::Strings | Self::Object(_) => "a mapping of keys and values",
@@ -75,8 +83,6 @@ pub(super) enum Use {
     Honoured,
     /// A device that is not attached yet.
     NotAttached,
-    /// A probe that is not run yet.
-    NotRun,
     /// Nothing: accepted and named in a note.
     NoUseHere,
 }
@@ -116,15 +122,29 @@ const fn inner(name: &'static str, shape: Shape) -> Key {
     used(name, shape)
 }
 
+/// A key that is read, with what to do when its value has another shape.
+const fn advised(name: &'static str, shape: Shape, advice: &'static str) -> Key {
+    Key {
+        name,
+        shape,
+        usage: Use::Honoured,
+        advice: Some(advice),
+    }
+}
+
 impl Object {
-    /// The path, from this object, of the only place that has `key`; none when no or several places have it.
-    pub(super) fn home_of(&self, key: &str) -> Option<String> {
+    /// The path, from this object, of the place that has `key`. Of several the only one in
+    /// an object of `near`, else the only one around it; none when that does not decide.
+    pub(super) fn home_of(&self, key: &str, near: &str) -> Option<String> {
         let mut homes = Vec::new();
         self.collect_homes(key, "", &mut homes);
-        match homes.as_slice() {
-            [home] => Some(home.clone()),
-            _ => None,
-        }
+        let only = |fits: &dyn Fn(&str) -> bool| {
+            let mut homes = homes.iter().filter(|home| fits(around(home)));
+            homes.next().filter(|_| homes.next().is_none()).cloned()
+        };
+        only(&|_| true)
+            .or_else(|| only(&|parent| around(parent) == near))
+            .or_else(|| only(&|parent| is_below(near, parent)))
     }
 
     fn collect_homes(&self, name: &str, path: &str, homes: &mut Vec<String>) {
@@ -142,6 +162,38 @@ impl Object {
             }
         }
     }
+}
+
+/// The path of what holds `path`.
+fn around(path: &str) -> &str {
+    path.rsplit_once('.').map_or("", |(parent, _)| parent)
+}
+
+fn is_below(path: &str, parent: &str) -> bool {
+    path.strip_prefix(parent)
+        .is_some_and(|rest| rest.starts_with('.'))
+}
+
+/// What to do about a key that Kubernetes' objects have in this place and KubeVirt's have not.
+pub(super) fn stranger(object: &Object, key: &str) -> Option<&'static str> {
+    Some(match (object.kind, key) {
+        ("Probe", "grpc") => {
+            "KubeVirt has no gRPC probes: use tcpSocket, or exec with a health-check program in the guest"
+        }
+        ("Probe", "terminationGracePeriodSeconds") => {
+            "KubeVirt's probes have none: the instance's own decides, beside its probes"
+        }
+        ("VirtualMachineInstanceSpec", "startupProbe") => {
+            "KubeVirt has no startupProbe: give the livenessProbe an initialDelaySeconds, or a larger failureThreshold"
+        }
+        ("ExecAction", "args" | "arguments") => {
+            "write the arguments into command, behind the program"
+        }
+        ("VirtualMachineInstanceSpec", "restartPolicy") => {
+            "make it the template of a VirtualMachine, whose runStrategy decides"
+        }
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -173,6 +225,7 @@ mod tests {
     #[test]
     fn no_table_names_a_key_twice() {
         let mut seen = HashSet::new();
+        visit(&REPLICA_SET, &mut seen);
         visit(&VIRTUAL_MACHINE, &mut seen);
         visit(&VIRTUAL_MACHINE_INSTANCE, &mut seen);
         assert!(
@@ -184,13 +237,30 @@ mod tests {
     #[test]
     fn a_key_in_the_wrong_place_has_a_home() {
         assert_eq!(
-            VIRTUAL_MACHINE_INSTANCE.home_of("watchdog").as_deref(),
+            VIRTUAL_MACHINE_INSTANCE
+                .home_of("watchdog", "spec")
+                .as_deref(),
             Some("spec.domain.devices.watchdog")
         );
         assert_eq!(
-            VIRTUAL_MACHINE.home_of("livenessProbe").as_deref(),
+            VIRTUAL_MACHINE.home_of("livenessProbe", "spec").as_deref(),
             Some("spec.template.spec.livenessProbe")
         );
-        assert_eq!(VIRTUAL_MACHINE_INSTANCE.home_of("name"), None);
+        assert_eq!(VIRTUAL_MACHINE_INSTANCE.home_of("name", "spec"), None);
+    }
+
+    #[test]
+    fn of_several_homes_the_nearest_is_meant() {
+        let home = |key, near| VIRTUAL_MACHINE_INSTANCE.home_of(key, near);
+        assert_eq!(
+            home("periodSeconds", "spec.readinessProbe.httpGet").as_deref(),
+            Some("spec.readinessProbe.periodSeconds")
+        );
+        assert_eq!(
+            home("scheme", "spec.livenessProbe").as_deref(),
+            Some("spec.livenessProbe.httpGet.scheme")
+        );
+        assert_eq!(home("port", "spec.livenessProbe"), None);
+        assert_eq!(home("periodSeconds", "spec.domain"), None);
     }
 }

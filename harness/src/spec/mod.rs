@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! KubeVirt documents: reads a VirtualMachineInstance or VirtualMachine, says everything that is
-//! wrong with it in one go, and gives back what a machine needs to know.
+//! KubeVirt documents: reads a VirtualMachineInstance, VirtualMachine or
+//! VirtualMachineInstanceReplicaSet, says everything that is wrong with it in one go, and gives back
+//! what a machine needs to know.
 //!
-//! *Honoured*: name, namespace, memory, CPU count, the watchdog, kernelBoot, the termination grace
-//! and the `kennel/…` annotations. *Named in a note*: devices that are not attached yet, probes
-//! that are not run yet, fields that a single host has no use for. *Refused*: unknown keys, wrong
-//! types, values that KubeVirt or this host would not take.
+//! *Honoured*: name, namespace, memory, CPU count, the watchdog, both probes, replicas, kernelBoot,
+//! the termination grace and the `kennel/…` annotations. *Named in a note*: devices that are not
+//! attached yet, probes that are not run yet, values that are probably not meant, fields that a
+//! single host has no use for. *Refused*: unknown keys, wrong types, values that KubeVirt,
+//! Kubernetes behind it, or this host would not take.
 //!
 //! How it works: `node` makes a tree with positions, `walk` compares it with the tables of
 //! `keys`, the modules named after parts of the document read values off it, `problem`
@@ -18,14 +20,18 @@ mod boot;
 mod devices;
 mod domain;
 mod duration;
+mod handlers;
 mod host;
 mod keys;
 mod metadata;
 mod nearest;
 mod node;
+mod ports;
 mod probe;
+mod probes;
 mod problem;
 mod quantity;
+mod replicas;
 mod vmi;
 mod walk;
 mod watchdog;
@@ -42,6 +48,7 @@ pub use domain::{MAX_VCPUS, MIN_MEMORY_BYTES};
 pub use host::HostLimits;
 pub use probe::{Handler, HttpGet, Probe, TcpSocket};
 pub use problem::{Note, NoteKind, Place, Position, Problem, Problems};
+pub use replicas::MAX_REPLICAS;
 pub use vmi::{Document, KernelBoot, KernelSource, Kind, RunStrategy, Vmi, Watchdog};
 
 use problem::{Fault, Report};

@@ -364,7 +364,9 @@ impl Builder {
             let fault = Fault::new("the file holds no document");
             (
                 None,
-                fault.allowed("one VirtualMachineInstance or VirtualMachine"),
+                fault.allowed(
+                    "one VirtualMachineInstance, VirtualMachine or VirtualMachineInstanceReplicaSet",
+                ),
             )
         })
     }

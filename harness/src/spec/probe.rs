@@ -64,6 +64,75 @@ pub struct TcpSocket {
     pub host: Option<String>,
 }
 
+/// What KubeVirt adds to every initial delay, for its own start.
+const LIBVIRT_STARTUP: Duration = Duration::from_secs(10);
+/// What KubeVirt adds to the timeout of a probe that goes through its agent client.
+const AGENT_CLIENT: Duration = Duration::from_secs(1);
+/// KubeVirt's agent client; a command that begins with it is left as it is.
+pub(super) const VIRT_PROBE: &str = "virt-probe";
+
+impl Probe {
+    /// The probe with the numbers that KubeVirt would run it with: 10 s more of initial delay, and
+    /// 1 s more of timeout for `exec` and `guestAgentPing`.
+    #[must_use]
+    pub fn compat(mut self) -> Self {
+        self.initial_delay = self.initial_delay.saturating_add(LIBVIRT_STARTUP);
+        if self.is_wrapped() {
+            self.timeout = self.timeout.saturating_add(AGENT_CLIENT);
+        }
+        self
+    }
+
+    /// The command that KubeVirt would run for it, beside the machine, for the instance `name` of
+    /// `namespace`; none for `httpGet` and `tcpSocket`. Of this probe as written, not of
+    /// [`Self::compat`].
+    #[must_use]
+    pub fn rendered_command(&self, namespace: &str, name: &str) -> Option<Vec<String>> {
+        let how = match &self.handler {
+            Handler::Exec { command } if !self.is_wrapped() => return Some(command.clone()),
+            Handler::Exec { command } => {
+                let (program, args) = command.split_first()?;
+                let mut how = vec!["--command".to_owned(), program.clone(), "--".to_owned()];
+                how.extend_from_slice(args);
+                how
+            }
+            Handler::GuestAgentPing => vec!["--guestAgentPing".to_owned()],
+            Handler::HttpGet(_) | Handler::TcpSocket(_) => return None,
+        };
+        let mut argv = vec![
+            VIRT_PROBE.to_owned(),
+            "--domainName".to_owned(),
+            format!("{namespace}_{name}"),
+            "--timeoutSeconds".to_owned(),
+            self.timeout.as_secs().to_string(),
+        ];
+        argv.extend(how);
+        Some(argv)
+    }
+
+    /// Its five numbers by KubeVirt's names.
+    pub(super) fn numbers(&self) -> String {
+        format!(
+            "initialDelaySeconds {}, timeoutSeconds {}, periodSeconds {}, successThreshold {}, \
+             failureThreshold {}",
+            self.initial_delay.as_secs(),
+            self.timeout.as_secs(),
+            self.period.as_secs(),
+            self.success_threshold,
+            self.failure_threshold
+        )
+    }
+
+    /// Whether KubeVirt would have its agent client run it.
+    fn is_wrapped(&self) -> bool {
+        match &self.handler {
+            Handler::Exec { command } => command.first().is_some_and(|name| name != VIRT_PROBE),
+            Handler::GuestAgentPing => true,
+            Handler::HttpGet(_) | Handler::TcpSocket(_) => false,
+        }
+    }
+}
+
 impl Handler {
     /// KubeVirt's key of it.
     #[must_use]

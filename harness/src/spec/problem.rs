@@ -217,6 +217,10 @@ pub enum NoteKind {
     NotAttached,
     /// Probes that are not run yet.
     ProbesNotRun,
+    /// A value that is taken, and probably not what is meant.
+    Doubtful,
+    /// What KubeVirt makes of a probe.
+    Rendered,
     /// Fields that a single host has no use for.
     NoUseHere,
     /// A value that Kennel takes and KubeVirt does not.
@@ -225,7 +229,7 @@ pub enum NoteKind {
     Defaulted,
     /// A value that was rounded.
     Rounded,
-    /// A `VirtualMachine` that KubeVirt would not start by itself.
+    /// A machine or set that KubeVirt would not start by itself.
     StartedAnyway,
     /// A `kennel/…` annotation that has no effect, now or in this document.
     NoEffect,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use kennel_vmm::config::{AfterBite, PretimeoutAction, WatchdogAction, WatchdogConfig};
 
 use super::probe::Probe;
-use super::problem::{Note, Place};
+use super::problem::{Note, NoteKind, Place, printable};
 
 /// A document that was accepted.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +33,49 @@ pub(super) struct Places {
     pub(super) image: Place,
     pub(super) kernel: Place,
     pub(super) initrd: Place,
+    /// Absent without the probe.
+    pub(super) liveness: Option<Place>,
+    pub(super) readiness: Option<Place>,
+}
+
+impl Document {
+    /// What KubeVirt would make of each probe, a note each.
+    #[must_use]
+    pub fn rendered_probes(&self) -> Vec<Note> {
+        let vmi = &self.vmi;
+        let probes = [
+            (&vmi.liveness, &self.places.liveness),
+            (&vmi.readiness, &self.places.readiness),
+        ];
+        let placed = probes
+            .into_iter()
+            .filter_map(|(probe, place)| Some((probe.as_ref()?, place.as_ref()?)));
+        placed
+            .map(|(probe, place)| {
+                let numbers = probe.clone().compat();
+                let mut message = format!("KubeVirt would run it with {}", numbers.numbers());
+                if let Some(argv) = probe.rendered_command(&vmi.namespace, &vmi.name) {
+                    let argv: Vec<_> = argv.iter().map(|word| shell_word(word)).collect();
+                    message.push_str(&format!(", as `{}`", argv.join(" ")));
+                }
+                Note {
+                    kind: NoteKind::Rendered,
+                    message,
+                    places: vec![place.clone()],
+                }
+            })
+            .collect()
+    }
+}
+
+/// A word of a command as one would type it.
+fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        printable(&format!("'{}'", word.replace('\'', r"'\''")))
+    }
 }
 
 /// What a document describes.
@@ -126,6 +169,8 @@ pub struct Vmi {
     pub liveness: Option<Probe>,
     /// `readinessProbe`.
     pub readiness: Option<Probe>,
+    /// `startStrategy: Paused`: the instance begins with its vCPUs stopped.
+    pub start_strategy_paused: bool,
     /// What boots.
     pub kernel_boot: KernelBoot,
     /// How long a graceful stop may take.

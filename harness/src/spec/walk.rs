@@ -4,7 +4,7 @@
 //! [`check`] compares the document's structure with the tables of [`super::keys`] once: unknown
 //! and duplicate keys, types. The getters afterwards stay silent about types and give what fits.
 
-use super::keys::{Key, Object, Shape, Use};
+use super::keys::{self, Key, Object, Shape, Use};
 use super::nearest;
 use super::node::{Content, Entry, Node, Type};
 use super::problem::{Fault, NoteKind, Place, Position, Report, did_you_mean, printable, quoted};
@@ -25,6 +25,14 @@ impl<'a> Cursor<'a> {
             key_at: node.at,
             path: String::new(),
             report,
+        }
+    }
+
+    /// The place of the value's key.
+    pub(super) fn key_place(&self) -> Place {
+        Place {
+            path: self.path.clone(),
+            position: Some(self.key_at),
         }
     }
 
@@ -73,6 +81,26 @@ impl<'a> Cursor<'a> {
             .map(|entry| self.enter(entry))
     }
 
+    /// Whether `key` stands there without a value.
+    pub(super) fn is_null(&self, key: &str) -> bool {
+        self.entry(key).is_some_and(|entry| entry.value.is_null())
+    }
+
+    /// Whether a misspelt key stands for `key`.
+    pub(super) fn is_misspelt(&self, key: &str) -> bool {
+        self.report.is_misspelt(&child_path(&self.path, key))
+    }
+
+    /// Whether this value is a mapping.
+    pub(super) fn is_mapping(&self) -> bool {
+        matches!(self.node.content, Content::Mapping(_))
+    }
+
+    /// Whether this value is a list.
+    pub(super) fn is_list(&self) -> bool {
+        matches!(self.node.content, Content::List(_))
+    }
+
     /// [`Self::get`] several times.
     pub(super) fn descend(&self, keys: &[&str]) -> Option<Self> {
         keys.iter().try_fold(self.clone(), |at, key| at.get(key))
@@ -81,7 +109,7 @@ impl<'a> Cursor<'a> {
     /// The value under `key`, whose absence is a problem unless a misspelt key stands for it.
     pub(super) fn require(&self, key: &str, hint: &str) -> Option<Self> {
         let found = self.get(key);
-        if found.is_none() && matches!(self.node.content, Content::Mapping(_)) {
+        if found.is_none() && self.is_mapping() {
             self.missing(key, hint);
         }
         found
@@ -89,9 +117,9 @@ impl<'a> Cursor<'a> {
 
     /// Reports that `key` is absent, unless a misspelt key stands for it.
     pub(super) fn missing(&self, key: &str, hint: &str) {
-        let place = self.place_of(key);
-        if !self.report.is_misspelt(&place.path) {
-            self.report.problem(place, Fault::new("missing").hint(hint));
+        if !self.is_misspelt(key) {
+            self.report
+                .problem(self.place_of(key), Fault::new("missing").hint(hint));
         }
     }
 
@@ -145,6 +173,19 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// A number of either sign. Digits beyond 64 bits are the number farthest from 0.
+    pub(super) fn integer(&self) -> Option<i64> {
+        let text = self
+            .scalar()
+            .filter(|_| self.node.scalar_type() == Some(Type::Integer))?;
+        let farthest = if text.starts_with('-') {
+            i64::MIN
+        } else {
+            i64::MAX
+        };
+        Some(text.parse().unwrap_or(farthest))
+    }
+
     /// True or false.
     pub(super) fn flag(&self) -> Option<bool> {
         match self.node.scalar_type() {
@@ -158,16 +199,14 @@ impl<'a> Cursor<'a> {
         self.report.problem(self.place(), fault);
     }
 
+    /// Reports a problem with what this value should hold, at its key.
+    pub(super) fn refuse_whole(&self, fault: Fault) {
+        self.report.problem(self.key_place(), fault);
+    }
+
     /// Notes this value.
     pub(super) fn note(&self, kind: NoteKind, message: &str) {
-        self.report.note(
-            kind,
-            message,
-            Place {
-                position: Some(self.key_at),
-                ..self.place()
-            },
-        );
+        self.report.note(kind, message, self.key_place());
     }
 
     /// Notes the absence of `key`.
@@ -197,7 +236,7 @@ pub(super) fn check(at: &Cursor<'_>, object: &'static Object) {
 
 /// Whether the node is a mapping; says so when it is not.
 pub(super) fn check_mapping(at: &Cursor<'_>, what: &str, advice: Option<&str>) -> bool {
-    if matches!(at.node.content, Content::Mapping(_)) {
+    if at.is_mapping() {
         return true;
     }
     let mut fault = Fault::new(format!(
@@ -237,7 +276,6 @@ fn check_key(at: &Cursor<'_>, key: &'static Key, root: &'static Object) {
     match key.usage {
         Use::Honoured => {}
         Use::NotAttached => at.note(NoteKind::NotAttached, "not attached to the guest yet"),
-        Use::NotRun => at.note(NoteKind::ProbesNotRun, "probes are not run yet"),
         Use::NoUseHere => at.note(NoteKind::NoUseHere, "of no use on this host, ignored"),
     }
     check_shape(at, &key.shape, root, key.advice);
@@ -254,12 +292,14 @@ fn check_shape(
         Shape::Object(object) => return check_object(at, object, root, advice),
         Shape::List(item) => {
             at.items().for_each(|at| check_shape(&at, item, root, None));
-            matches!(at.node.content, Content::List(_))
+            at.is_list()
         }
         Shape::Strings => return check_strings(at),
         Shape::Text => at.text().is_some(),
         Shape::Flag => at.flag().is_some(),
         Shape::Count => at.count().is_some(),
+        Shape::Integer => at.integer().is_some(),
+        Shape::IntegerOrText => at.integer().is_some() || at.text().is_some(),
         Shape::Quantity => at.scalar().is_some(),
     };
     if !fits {
@@ -283,7 +323,7 @@ fn mismatch(at: &Cursor<'_>, shape: &Shape, advice: Option<&str>) {
     ));
     let quotes = match (shape, at.scalar()) {
         (Shape::Text, Some(text)) => Some(format!("write it in quotes: \"{}\"", printable(text))),
-        (Shape::Count | Shape::Flag, Some(text)) if unquoted_fits(shape, text) => {
+        (Shape::Count | Shape::Integer | Shape::Flag, Some(text)) if unquoted_fits(shape, text) => {
             Some(format!("write {text} without quotes"))
         }
         _ => None,
@@ -297,6 +337,7 @@ fn mismatch(at: &Cursor<'_>, shape: &Shape, advice: Option<&str>) {
 fn unquoted_fits(shape: &Shape, text: &str) -> bool {
     match shape {
         Shape::Count => text.parse::<u64>().is_ok(),
+        Shape::Integer => text.parse::<i64>().is_ok(),
         _ => matches!(text, "true" | "false"),
     }
 }
@@ -313,13 +354,18 @@ fn unknown_key(
         quoted(&entry.key),
         object.kind
     ));
-    if let Some(near) = nearest::among(&entry.key, object.keys.iter().map(|key| key.name)) {
+    if let Some(advice) = keys::stranger(object, &entry.key) {
+        at.report.misspelt(child.path.clone());
+        fault = fault.hint(advice);
+    } else if let Some(near) = nearest::among(&entry.key, object.keys.iter().map(|key| key.name)) {
         at.report.misspelt(child_path(&at.path, near));
         fault = fault.hint(did_you_mean(near));
     } else if entry.key == "<<" {
         fault = fault.hint("merge keys are not taken: write the keys out");
-    } else if let Some(home) = root.home_of(&entry.key) {
+    } else if let Some(home) = root.home_of(&entry.key, &at.path) {
         fault = fault.hint(format!("it belongs at {home}"));
+    } else if object.keys.is_empty() {
+        fault = fault.hint("it has no keys: write {}");
     } else {
         fault = fault.allowed(
             object

@@ -1,19 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Devices: the watchdog, disks and their volumes, interfaces and their networks.
 
-use super::{Key, Object, Shape, Use, inner, unattached, unused};
+use super::{Object, Shape, advised, inner, unattached, unused, used};
 
 pub(super) static DEVICES: Object = Object {
     kind: "Devices",
     keys: &[
-        Key {
-            name: "watchdog",
-            shape: Shape::Object(&WATCHDOG),
-            usage: Use::Honoured,
-            advice: Some(
-                "a machine has one watchdog: write its name and i6300esb directly under watchdog",
-            ),
-        },
+        advised(
+            "watchdog",
+            Shape::Object(&WATCHDOG),
+            "a machine has one watchdog: write its name and i6300esb directly under watchdog",
+        ),
         unattached("disks", Shape::List(&Shape::Object(&DISK))),
         unattached("filesystems", Shape::List(&Shape::Opaque)),
         unattached("interfaces", Shape::List(&Shape::Object(&INTERFACE))),
@@ -29,7 +26,7 @@ pub(super) static DEVICES: Object = Object {
         unattached("clientPassthrough", Shape::Opaque),
         unused("useVirtioTransitional", Shape::Flag),
         unused("disableHotplug", Shape::Flag),
-        unused("autoattachPodInterface", Shape::Flag),
+        used("autoattachPodInterface", Shape::Flag),
         unused("autoattachGraphicsDevice", Shape::Flag),
         unused("autoattachSerialConsole", Shape::Flag),
         unused("autoattachMemBalloon", Shape::Flag),
@@ -120,7 +117,7 @@ static INTERFACE: Object = Object {
         inner("passt", Shape::Opaque),
         inner("passtBinding", Shape::Opaque),
         inner("binding", Shape::Opaque),
-        inner("ports", Shape::List(&Shape::Opaque)),
+        inner("ports", Shape::List(&Shape::Object(&PORT))),
         inner("portRanges", Shape::List(&Shape::Opaque)),
         inner("macAddress", Shape::Text),
         inner("bootOrder", Shape::Count),
@@ -129,6 +126,15 @@ static INTERFACE: Object = Object {
         inner("tag", Shape::Text),
         inner("acpiIndex", Shape::Count),
         inner("state", Shape::Text),
+    ],
+};
+
+static PORT: Object = Object {
+    kind: "Port",
+    keys: &[
+        inner("name", Shape::Text),
+        inner("protocol", Shape::Text),
+        inner("port", Shape::Integer),
     ],
 };
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! VirtualMachine, VirtualMachineInstance, their specs and metadata.
+//! VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceReplicaSet, their specs and metadata.
 
 use super::devices::{DISK_VOLUME, NETWORK};
 use super::domain::DOMAIN_SPEC;
-use super::{Key, Object, Shape, Use, unattached, unused, used};
+use super::probe::PROBE;
+use super::{Object, Shape, inner, unattached, unused, used};
 
 /// Kind VirtualMachineInstance.
 pub(in crate::spec) static VIRTUAL_MACHINE_INSTANCE: Object = Object {
@@ -42,6 +43,48 @@ static VIRTUAL_MACHINE_SPEC: Object = Object {
     ],
 };
 
+/// Kind VirtualMachineInstanceReplicaSet.
+pub(in crate::spec) static REPLICA_SET: Object = Object {
+    kind: "VirtualMachineInstanceReplicaSet",
+    keys: &[
+        used("apiVersion", Shape::Text),
+        used("kind", Shape::Text),
+        used("metadata", Shape::Object(&OBJECT_META)),
+        used("spec", Shape::Object(&REPLICA_SET_SPEC)),
+        unused("status", Shape::Opaque),
+    ],
+};
+
+static REPLICA_SET_SPEC: Object = Object {
+    kind: "VirtualMachineInstanceReplicaSetSpec",
+    keys: &[
+        used("replicas", Shape::Integer),
+        used("selector", Shape::Object(&LABEL_SELECTOR)),
+        used("paused", Shape::Flag),
+        used("template", Shape::Object(&TEMPLATE)),
+    ],
+};
+
+static LABEL_SELECTOR: Object = Object {
+    kind: "LabelSelector",
+    keys: &[
+        inner("matchLabels", Shape::Strings),
+        inner(
+            "matchExpressions",
+            Shape::List(&Shape::Object(&LABEL_SELECTOR_REQUIREMENT)),
+        ),
+    ],
+};
+
+static LABEL_SELECTOR_REQUIREMENT: Object = Object {
+    kind: "LabelSelectorRequirement",
+    keys: &[
+        inner("key", Shape::Text),
+        inner("operator", Shape::Text),
+        inner("values", Shape::List(&Shape::Text)),
+    ],
+};
+
 static TEMPLATE: Object = Object {
     kind: "VirtualMachineInstanceTemplateSpec",
     keys: &[
@@ -76,9 +119,8 @@ static VIRTUAL_MACHINE_INSTANCE_SPEC: Object = Object {
     keys: &[
         used("domain", Shape::Object(&DOMAIN_SPEC)),
         used("terminationGracePeriodSeconds", Shape::Count),
-        // Probes are checked when they are run.
-        probe("livenessProbe"),
-        probe("readinessProbe"),
+        used("livenessProbe", Shape::Object(&PROBE)),
+        used("readinessProbe", Shape::Object(&PROBE)),
         unattached("volumes", Shape::List(&Shape::Object(&DISK_VOLUME))),
         unattached("networks", Shape::List(&Shape::Object(&NETWORK))),
         unused("utilityVolumes", Shape::List(&Shape::Opaque)),
@@ -98,29 +140,5 @@ static VIRTUAL_MACHINE_INSTANCE_SPEC: Object = Object {
         unused("affinity", Shape::Opaque),
         unused("tolerations", Shape::List(&Shape::Opaque)),
         unused("topologySpreadConstraints", Shape::List(&Shape::Opaque)),
-    ],
-};
-
-const fn probe(name: &'static str) -> Key {
-    Key {
-        name,
-        shape: Shape::Object(&PROBE),
-        usage: Use::NotRun,
-        advice: None,
-    }
-}
-
-static PROBE: Object = Object {
-    kind: "Probe",
-    keys: &[
-        used("exec", Shape::Opaque),
-        used("guestAgentPing", Shape::Opaque),
-        used("httpGet", Shape::Opaque),
-        used("tcpSocket", Shape::Opaque),
-        used("initialDelaySeconds", Shape::Opaque),
-        used("timeoutSeconds", Shape::Opaque),
-        used("periodSeconds", Shape::Opaque),
-        used("successThreshold", Shape::Opaque),
-        used("failureThreshold", Shape::Opaque),
     ],
 };

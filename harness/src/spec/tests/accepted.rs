@@ -126,7 +126,10 @@ fn probes_are_noted_and_old_versions_and_volume_names_taken() {
     assert_eq!(document.vmi.watchdog_config(), None);
     assert_eq!(
         note(&document, NoteKind::ProbesNotRun).as_deref(),
-        Some("probes are not run yet: spec.livenessProbe (line 15), spec.readinessProbe (line 19)")
+        Some(
+            "httpGet and tcpSocket probes are not run yet: no network is attached to the guest: \
+             spec.livenessProbe (line 15)"
+        )
     );
 }
 

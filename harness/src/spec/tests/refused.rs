@@ -193,8 +193,10 @@ fn keys_and_types() {
             "vm.yaml:6: spec.terminationGracePeriodSeconds: \"99999999999\" seconds are too long; allowed: 0 to 31536000",
         ),
         (
-            format!("{INSTANCE}  livenessProbe:\n    successThreashold: 1\n"),
-            "vm.yaml:20: spec.livenessProbe.successThreashold: unknown key \"successThreashold\" in Probe; \
+            format!(
+                "{INSTANCE}  livenessProbe:\n    guestAgentPing: {{}}\n    successThreashold: 1\n"
+            ),
+            "vm.yaml:21: spec.livenessProbe.successThreashold: unknown key \"successThreashold\" in Probe; \
              did you mean \"successThreshold\"?",
         ),
     ]);
@@ -202,18 +204,8 @@ fn keys_and_types() {
 
 #[test]
 fn kinds_versions_and_names() {
-    let kinds = "allowed: VirtualMachineInstance, VirtualMachine";
+    let kinds = "allowed: VirtualMachineInstance, VirtualMachine, VirtualMachineInstanceReplicaSet";
     table(&[
-        (
-            with(
-                "kind: VirtualMachineInstance",
-                "kind: VirtualMachineInstanceReplicaSet",
-            ),
-            &format!(
-                "vm.yaml:2: kind: kind VirtualMachineInstanceReplicaSet is not supported yet; {kinds}; \
-                 make its template a VirtualMachineInstance"
-            ),
-        ),
         (
             with("kind: VirtualMachineInstance", "kind: Pod"),
             &format!("vm.yaml:2: kind: unknown kind \"Pod\"; {kinds}"),
@@ -427,7 +419,7 @@ fn devices_names() {
 #[test]
 fn malformed_text() {
     let first = |text: &str| refuse(text).into_iter().next().unwrap_or_default();
-    let one = "one VirtualMachineInstance or VirtualMachine";
+    let one = "one VirtualMachineInstance, VirtualMachine or VirtualMachineInstanceReplicaSet";
     for empty in ["", "\n\n", "# only a comment\n", "---\n", "---\n---\n"] {
         assert_eq!(
             refuse(empty),
