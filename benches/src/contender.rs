@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Who is measured: Kennel, QEMU, and the floor. Each guest ends when its contender is dropped.
+
+use std::io::Write;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::JoinHandle;
+
+use kennel::supervisor::vm_process::{ConsoleEnds, VmProcess, Word};
+use kennel_vmm::config::MachineConfig;
+use tempfile::TempDir;
+
+use crate::Trouble;
+
+/// QEMU's program.
+pub(crate) const QEMU: &str = "qemu-system-x86_64";
+
+/// What boots in every contender alike.
+#[derive(Clone, Debug)]
+pub(crate) struct Guest {
+    pub(crate) kernel: PathBuf,
+    pub(crate) initrd: Option<PathBuf>,
+    pub(crate) cmdline: String,
+    pub(crate) memory_mib: u32,
+}
+
+/// A guest that runs, with its agent at a socket.
+#[derive(Debug)]
+pub(crate) struct Running {
+    directory: TempDir,
+    _process: Process,
+}
+
+/// Held for its end.
+#[derive(Debug)]
+#[expect(dead_code, reason = "what it holds ends when it is dropped")]
+enum Process {
+    Kennel(VmProcess, Receiver<Word>),
+    Qemu(Killed),
+    Floor(JoinHandle<()>),
+}
+
+/// A child that ends with its owner.
+#[derive(Debug)]
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It fails for one that has ended, which is what is wanted.
+        let _ended = self.0.kill();
+        let _status = self.0.wait();
+    }
+}
+
+impl Running {
+    /// Where the agent's clients connect.
+    pub(crate) fn socket(&self) -> PathBuf {
+        socket_in(&self.directory)
+    }
+
+    /// The guest in Kennel's machine.
+    pub(crate) fn kennel(guest: &Guest) -> Result<Self, Trouble> {
+        let directory = tempfile::tempdir().map_err(Trouble::new)?;
+        let config = MachineConfig {
+            memory_bytes: u64::from(guest.memory_mib) << 20,
+            vcpus: 1,
+            kernel: guest.kernel.clone(),
+            initrd: guest.initrd.clone(),
+            initrd_overlay: vec![],
+            cmdline: guest.cmdline.clone(),
+            watchdog: None,
+            agent_socket: Some(socket_in(&directory)),
+        };
+        let ends = ConsoleEnds {
+            input: Stdio::null(),
+            output: Stdio::null(),
+        };
+        let (sender, words) = channel();
+        let process = VmProcess::start(config, ends, sender).map_err(Trouble::new)?;
+        Ok(Self {
+            directory,
+            _process: Process::Kennel(process, words),
+        })
+    }
+
+    /// The guest in QEMU's `pc`, on the same KVM, with the agent's port at a socket.
+    pub(crate) fn qemu(guest: &Guest) -> Result<Self, Trouble> {
+        let directory = tempfile::tempdir().map_err(Trouble::new)?;
+        let socket = socket_in(&directory);
+        let mut qemu = Command::new(QEMU);
+        qemu.args(["-M", "pc", "-accel", "kvm", "-cpu", "host", "-nodefaults"])
+            .args(["-display", "none", "-no-reboot", "-serial", "null"])
+            .args(["-m", &guest.memory_mib.to_string()])
+            .arg("-kernel")
+            .arg(&guest.kernel)
+            .args(["-append", &guest.cmdline])
+            .args(["-device", "virtio-serial-pci,disable-legacy=on"])
+            .arg("-chardev")
+            .arg(format!(
+                "socket,id=agent,server=on,wait=off,path={}",
+                socket.display()
+            ))
+            .args([
+                "-device",
+                "virtserialport,chardev=agent,name=org.qemu.guest_agent.0",
+            ]);
+        if let Some(initrd) = &guest.initrd {
+            qemu.arg("-initrd").arg(initrd);
+        }
+        let child = qemu
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| Trouble::new(format!("{QEMU} cannot be started: {error}")))?;
+        Ok(Self {
+            directory,
+            _process: Process::Qemu(Killed(child)),
+        })
+    }
+
+    /// No guest: a thread that answers at the socket as an agent would.
+    pub(crate) fn floor() -> Result<Self, Trouble> {
+        let directory = tempfile::tempdir().map_err(Trouble::new)?;
+        let listener = UnixListener::bind(socket_in(&directory)).map_err(Trouble::new)?;
+        let thread = std::thread::Builder::new()
+            .name("floor".into())
+            .spawn(move || {
+                if let Ok((stream, _)) = listener.accept() {
+                    answer(stream);
+                }
+            })
+            .map_err(Trouble::new)?;
+        Ok(Self {
+            directory,
+            _process: Process::Floor(thread),
+        })
+    }
+}
+
+fn socket_in(directory: &TempDir) -> PathBuf {
+    directory.path().join("agent")
+}
+
+/// Answers each request with its numbers until the client is gone.
+fn answer(mut stream: std::os::unix::net::UnixStream) {
+    use std::io::{BufRead, BufReader};
+    let Ok(reader) = stream.try_clone() else {
+        return;
+    };
+    for line in BufReader::new(reader).lines().map_while(Result::ok) {
+        let Ok(request) = serde_json::from_str::<serde_json::Value>(&line) else {
+            continue;
+        };
+        let sync = request.pointer("/arguments/id").cloned();
+        let answer = serde_json::json!({
+            "return": sync.unwrap_or_else(|| serde_json::json!({})),
+            "id": request.get("id"),
+        });
+        if stream.write_all(format!("{answer}\n").as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+/// QEMU's first line about its version, if it is installed.
+pub(crate) fn qemu_version() -> Option<String> {
+    let output = Command::new(Path::new(QEMU))
+        .arg("--version")
+        .output()
+        .ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    Some(text.lines().next()?.to_owned())
+}
