@@ -66,7 +66,7 @@ impl IrqLine {
         let message = kvm_msi {
             address_lo: u32::from_le_bytes([a, b, c, d]),
             address_hi: u32::from_le_bytes([e, f, g, h]),
-            data: message.data.into(),
+            data: message.data,
             ..Default::default()
         };
         if let Some(vm) = self.lines.vm.read().as_ref()

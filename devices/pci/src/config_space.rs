@@ -14,6 +14,7 @@
 use crate::bar::{AddressSpace, Bar, BarError, BarRange};
 use crate::function::{ConfigEffects, ConfigWindow, DecodedBars};
 use crate::intx::InterruptPin;
+use crate::msix::MsixLayout;
 use crate::register_file::RegisterFile;
 use crate::spec;
 
@@ -65,6 +66,11 @@ pub enum LayoutError {
         /// First byte after it.
         end: u16,
     },
+    /// MSI-X needs 1 to 2048 vectors, and table and pending bits side by side in a memory BAR, at multiples of 8.
+    #[error(
+        "MSI-X layout {0:?} does not lie in a memory BAR of the function, or overlaps itself: add the BAR first, and give 1 to 2048 vectors"
+    )]
+    MsixLayout(MsixLayout),
 }
 
 /// Dwords 0x00..0x40, one bit each.

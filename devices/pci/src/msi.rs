@@ -22,8 +22,8 @@ const DATA: u16 = 12;
 pub struct MsiMessage {
     /// Guest-physical address.
     pub address: u64,
-    /// Data.
-    pub data: u16,
+    /// Data; the upper half is zero for [`Msi`].
+    pub data: u32,
 }
 
 /// The capability of one function.
@@ -72,7 +72,7 @@ impl Msi {
         let high = header.u32_at(at(ADDRESS.saturating_add(4)));
         let message = MsiMessage {
             address: u64::from(high) << 32 | u64::from(low),
-            data: header.u16_at(at(DATA)),
+            data: header.u16_at(at(DATA)).into(),
         };
         (self.enabled(header) && header.bus_master()).then_some(message)
     }
