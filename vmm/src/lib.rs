@@ -10,6 +10,7 @@
 //! interrupt controllers, PIT and paravirtual clock.
 //! *Not emulated:* firmware, RTC, video, disks, network.
 
+pub mod agent;
 pub mod board;
 pub mod boot;
 pub mod bus;
