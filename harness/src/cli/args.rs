@@ -53,6 +53,8 @@ pub(super) enum Command {
     },
     /// Say everything that is wrong with the document in FILE.
     Validate(ValidateArgs),
+    /// Play a script of probe outcomes to the document in FILE, in virtual time, and print the timeline.
+    Simulate(SimulateArgs),
     /// Build the guest image `kennel/guest`: a kernel and an initramfs.
     Guest {
         #[command(subcommand)]
@@ -165,6 +167,23 @@ pub(super) struct VenueArgs {
 pub(super) struct ValidateArgs {
     /// The KubeVirt document, a YAML or JSON file.
     pub(super) file: PathBuf,
+    /// Say too with which numbers KubeVirt would run each probe: 10 s more of initial delay, and 1 s
+    /// more of timeout for exec and guestAgentPing.
+    #[arg(long)]
+    pub(super) compat: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SimulateArgs {
+    /// The KubeVirt document, a YAML or JSON file.
+    pub(super) file: PathBuf,
+    /// What probes find and guests do, and when: a YAML file with `until` and `events`.
+    #[arg(long)]
+    pub(super) script: PathBuf,
+    /// By KubeVirt's own numbers: 10 s more of initial delay, and 1 s more of timeout for exec and
+    /// guestAgentPing.
+    #[arg(long)]
+    pub(super) compat: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -19,7 +19,12 @@ pub(super) fn validate(args: &ValidateArgs) -> Answer {
         document.kind.name(),
         vmi.object()
     );
-    for note in &document.notes {
+    let rendered = if args.compat {
+        document.rendered_probes()
+    } else {
+        Vec::new()
+    };
+    for note in document.notes.iter().chain(&rendered) {
         text.push_str(&format!("note: {note}\n"));
     }
     print(&text);

@@ -45,7 +45,7 @@ impl<'a> GuestNetwork<'a> {
             let on_pod = networks
                 .iter()
                 .any(|network| is_pod(network) && name(network) == name(interface));
-            if on_pod && !ports.is_empty() && forwards_by_list(interface) {
+            if on_pod && lists_ports(interface) {
                 network.forwarded = Some(ports);
             }
         }
@@ -160,11 +160,14 @@ fn name<'a>(at: &Cursor<'a>) -> Option<&'a str> {
     at.get("name")?.text()
 }
 
-/// Whether the interface's list of ports decides what reaches the guest. A bridge lets all through.
-fn forwards_by_list(interface: &Cursor<'_>) -> bool {
-    ["bridge", "sriov", "macvtap", "portRanges"]
-        .iter()
-        .all(|key| interface.get(key).is_none())
+/// Whether the interface's list of ports decides what reaches the guest: an empty one lets all
+/// through, and so does a bridge.
+fn lists_ports(interface: &Cursor<'_>) -> bool {
+    let listed = interface.get("ports");
+    listed.is_some_and(|ports| ports.items().next().is_some())
+        && ["bridge", "sriov", "macvtap", "portRanges"]
+            .iter()
+            .all(|key| interface.get(key).is_none())
 }
 
 /// Whether the port is a TCP port, which it is unless it says otherwise.

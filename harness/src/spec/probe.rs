@@ -145,3 +145,89 @@ impl Handler {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn probe(handler: Handler, timeout: u64) -> Probe {
+        Probe {
+            handler,
+            initial_delay: Duration::from_secs(2),
+            timeout: Duration::from_secs(timeout),
+            period: Duration::from_secs(4),
+            success_threshold: 100,
+            failure_threshold: 200,
+        }
+    }
+
+    fn exec(command: &[&str]) -> Handler {
+        Handler::Exec {
+            command: command.iter().map(|&word| word.to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn numbers_as_kubevirt_renders_them() {
+        let http = Handler::HttpGet(HttpGet {
+            port: 80,
+            path: "/".to_owned(),
+            host: None,
+            https: false,
+            headers: Vec::new(),
+        });
+        let tcp = Handler::TcpSocket(TcpSocket {
+            port: 80,
+            host: None,
+        });
+        for (handler, timeout) in [
+            (http, 3),
+            (tcp, 3),
+            (exec(&["dummy-cli"]), 4),
+            (exec(&["virt-probe", "--", "dummy-cli"]), 3),
+            (Handler::GuestAgentPing, 4),
+        ] {
+            let written = probe(handler, 3);
+            let expected = Probe {
+                initial_delay: Duration::from_secs(12),
+                timeout: Duration::from_secs(timeout),
+                ..written.clone()
+            };
+            assert_eq!(written.compat(), expected);
+        }
+    }
+
+    #[test]
+    fn commands_as_kubevirt_renders_them() {
+        let client = "virt-probe --domainName lab_vm --timeoutSeconds 5";
+        let table = [
+            (
+                exec(&["dummy-cli"]),
+                Some(format!("{client} --command dummy-cli --")),
+            ),
+            (
+                exec(&["cat", "-A", "/tmp/x"]),
+                Some(format!("{client} --command cat -- -A /tmp/x")),
+            ),
+            (
+                exec(&["virt-probe", "--", "dummy-cli"]),
+                Some("virt-probe -- dummy-cli".to_owned()),
+            ),
+            (
+                Handler::GuestAgentPing,
+                Some(format!("{client} --guestAgentPing")),
+            ),
+            (
+                Handler::TcpSocket(TcpSocket {
+                    port: 1,
+                    host: None,
+                }),
+                None,
+            ),
+        ];
+        for (handler, expected) in table {
+            let argv = probe(handler, 5).rendered_command("lab", "vm");
+            assert_eq!(argv.map(|argv| argv.join(" ")), expected);
+        }
+    }
+}

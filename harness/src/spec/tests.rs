@@ -4,9 +4,14 @@
 mod accepted;
 mod bounds;
 mod files;
+mod fixtures;
+mod probes;
 mod refused;
+mod replicas;
 
-use super::{Document, Problems, parse};
+use std::path::Path;
+
+use super::{Document, NoteKind, Problems, load_file, parse};
 
 /// A small valid instance, to be changed by the tests.
 const INSTANCE: &str = "\
@@ -48,4 +53,19 @@ fn panic_with(problems: &Problems, text: &str) -> ! {
 fn refuse(text: &str) -> Vec<String> {
     let problems = parse(text, "vm.yaml").expect_err(text);
     problems.list().iter().map(ToString::to_string).collect()
+}
+
+/// A document that the tests of the whole program read too.
+fn fixture(name: &str) -> Document {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
+    load_file(&folder.join(name)).unwrap_or_else(|problems| panic_with(&problems, name))
+}
+
+/// The first note of this kind, as a line.
+fn note(document: &Document, kind: NoteKind) -> Option<String> {
+    document
+        .notes
+        .iter()
+        .find(|note| note.kind == kind)
+        .map(ToString::to_string)
 }

@@ -6,69 +6,12 @@ use std::time::Duration;
 
 use kennel_vmm::config::{AfterBite, PretimeoutAction, WatchdogAction};
 
-use super::super::{Document, KernelSource, Kind, NoteKind, RunStrategy, parse};
-use super::{INSTANCE, accept, with};
-
-/// A training lab's watchdog machine, its template placeholders filled in.
-const LAB: &str = r#"apiVersion: kubevirt.io/v1
-kind: VirtualMachine
-metadata:
-  name: lab08-watchdog
-spec:
-  running: false
-  template:
-    metadata:
-      labels:
-        kubevirt.io/domain: lab08-watchdog
-    spec:
-      domain:
-        devices:
-          watchdog:
-            name: mywatchdog
-            i6300esb:
-              action: "poweroff"
-          disks:
-            - name: containerdisk
-              disk:
-                bus: virtio
-            - name: cloudinitdisk
-              disk:
-                bus: virtio
-          interfaces:
-          - name: default
-            masquerade: {}
-        resources:
-          requests:
-            memory: 1024M
-      networks:
-      - name: default
-        pod: {}
-      tolerations:
-        - effect: NoSchedule
-          key: baremetal
-          operator: Equal
-          value: "true"
-      volumes:
-        - name: containerdisk
-          containerDisk:
-            image: quay.io/containerdisks/fedora:40
-        - name: cloudinitdisk
-          cloudInitNoCloud:
-            secretRef:
-              name: lab08-cloudinit-watchdog
-"#;
-
-fn note(document: &Document, kind: NoteKind) -> Option<String> {
-    document
-        .notes
-        .iter()
-        .find(|note| note.kind == kind)
-        .map(ToString::to_string)
-}
+use super::super::{KernelSource, Kind, NoteKind, RunStrategy, parse};
+use super::{INSTANCE, accept, fixture, note, with};
 
 #[test]
 fn the_labs_watchdog_machine() {
-    let document = accept(LAB);
+    let document = fixture("lab-watchdog.yaml");
     assert_eq!(
         document.kind,
         Kind::VirtualMachine {
@@ -92,18 +35,18 @@ fn the_labs_watchdog_machine() {
     assert_eq!(
         note(&document, NoteKind::NotAttached).as_deref(),
         Some(
-            "not attached to the guest yet: spec.template.spec.domain.devices.disks (line 18), \
-             spec.template.spec.domain.devices.interfaces (line 25), \
-             spec.template.spec.networks (line 31), spec.template.spec.volumes (line 39)"
+            "not attached to the guest yet: spec.template.spec.domain.devices.disks (line 19), \
+             spec.template.spec.domain.devices.interfaces (line 26), \
+             spec.template.spec.networks (line 32), spec.template.spec.volumes (line 40)"
         )
     );
     assert_eq!(
         note(&document, NoteKind::NoUseHere).as_deref(),
-        Some("of no use on this host, ignored: spec.template.spec.tolerations (line 34)")
+        Some("of no use on this host, ignored: spec.template.spec.tolerations (line 35)")
     );
     assert!(
         note(&document, NoteKind::StartedAnyway)
-            .is_some_and(|note| note.ends_with("spec.running (line 6)"))
+            .is_some_and(|note| note.ends_with("spec.running (line 7)"))
     );
     assert!(
         note(&document, NoteKind::Defaulted)
