@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::buffer::Buffer;
 use super::framing::{Frame, Framer, Limits};
-use super::message::{Malformed, Reply, Request};
+use super::message::{Malformed, Reply, Request, is_silent, is_sync};
 
 /// Requests of one client that wait for their turn; beyond it the client is not read.
 pub const QUEUED_REQUESTS: usize = 32;
@@ -103,9 +103,13 @@ impl Client {
         self.inbox.is_empty() && !self.finished
     }
 
-    /// Complaints stay: an agent would have made them by now.
+    /// Complaints stay: an agent would have made them by now. So does what has no answer if it
+    /// succeeds: the sync behind it is how a client learns that it did.
     fn drop_requests(&mut self) {
-        self.queue.retain(|entry| matches!(entry, Entry::Answer(_)));
+        self.queue.retain(|entry| match entry {
+            Entry::Ask { request, .. } => is_silent(&request.execute),
+            Entry::Answer(_) => true,
+        });
         self.queued = self.queue.iter().map(Entry::size).sum();
     }
 
@@ -225,9 +229,4 @@ fn complain_about(desc: String) -> Entry {
 fn complain(malformed: &Malformed) -> Entry {
     let id: Option<&RawValue> = malformed.id.as_deref();
     Entry::Answer(Reply::error(&malformed.desc).line(id))
-}
-
-/// Both commands by which a client gets in step with its agent.
-fn is_sync(execute: &str) -> bool {
-    matches!(execute, "guest-sync" | "guest-sync-delimited")
 }

@@ -11,7 +11,7 @@
 
 use super::buffer::Buffer;
 use super::framing::{Frame, Framer, Limits};
-use super::message::{Reply, Request, request_line};
+use super::message::{Reply, is_silent, request_line};
 use super::numbers::Numbers;
 
 /// A sync that was taken and not answered is sent again after this long, in ns, and then after
@@ -142,11 +142,12 @@ impl Dialogue {
         in_step
     }
 
-    /// Makes a request; for when [`Self::is_ready`]. A `silent` one is not answered if it succeeds.
-    pub fn ask(&mut self, request: &Request, silent: bool, now: u64) {
+    /// Makes a request, with an object as its arguments; for when [`Self::is_ready`].
+    pub fn ask(&mut self, execute: &str, arguments: Option<&str>, now: u64) {
         let tag = self.numbers.tag();
         let told = (self.tags == Tags::Echoed).then_some(tag);
-        self.push(request.line(told));
+        self.push(request_line(execute, arguments, told));
+        let silent = is_silent(execute);
         self.awaited = Some(Awaited {
             tag,
             sent_at: self.pushed,
@@ -169,6 +170,22 @@ impl Dialogue {
         self.output.clear();
         self.sync(now, 0);
         true
+    }
+
+    /// Nobody wants the answer any more, and nobody will wait for it: whatever comes next begins
+    /// with a sync.
+    pub fn abandon(&mut self, now: u64) {
+        self.suspect = true;
+        if !self.withdraw(now) {
+            self.awaited = None;
+        }
+    }
+
+    /// Sends a sync that is not answered yet once more, now.
+    pub fn sync_again(&mut self, now: u64) {
+        if matches!(self.state, State::Syncing(_)) && self.output.is_empty() {
+            self.sync(now, 0);
+        }
     }
 
     /// Gets in step anew; what comes before is of the past, an answer to the request under way

@@ -90,13 +90,6 @@ impl Request {
         })
     }
 
-    /// The request as a line, with this tag and not the client's.
-    #[must_use]
-    pub fn line(&self, tag: Option<u64>) -> Vec<u8> {
-        let arguments = self.arguments.as_ref().map(|raw| raw.get());
-        request_line(&self.execute, arguments, tag)
-    }
-
     /// Bytes it takes in memory, near enough.
     #[must_use]
     pub fn size(&self) -> usize {
@@ -180,6 +173,21 @@ impl Reply {
             }),
         )
     }
+}
+
+/// The commands that qemu-ga does not answer if they succeed.
+#[must_use]
+pub fn is_silent(execute: &str) -> bool {
+    matches!(
+        execute,
+        "guest-shutdown" | "guest-suspend-disk" | "guest-suspend-ram" | "guest-suspend-hybrid"
+    )
+}
+
+/// Both commands by which a client gets in step with its agent.
+#[must_use]
+pub fn is_sync(execute: &str) -> bool {
+    matches!(execute, "guest-sync" | "guest-sync-delimited")
 }
 
 /// A request as a line.

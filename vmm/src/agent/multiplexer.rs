@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::client::Client;
 use super::dialogue::{Dialogue, Heard};
 use super::freeze::FreezeWatch;
-use super::message::{Reply, Request};
+use super::message::{Reply, Request, is_silent};
 
 /// What a client is told when nobody in the guest has the agent's port open.
 pub const NOT_CONNECTED: &str = "no guest agent has the port open";
@@ -333,7 +333,9 @@ impl Multiplexer {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
-        if client.read_requests(now) {
+        let gave_up = client.read_requests(now);
+        let silent = self.under_way.as_ref();
+        if gave_up && !silent.is_some_and(|it| is_silent(&it.execute)) {
             client.waits = false;
             self.give_up(id, now);
         }
@@ -407,8 +409,8 @@ impl Multiplexer {
     }
 
     fn ask(&mut self, client: ClientId, request: Request, now: u64) {
-        self.dialogue
-            .ask(&request, is_silent(&request.execute), now);
+        let arguments = request.arguments.as_ref().map(|raw| raw.get());
+        self.dialogue.ask(&request.execute, arguments, now);
         self.under_way = Some(UnderWay {
             client: Some(client),
             id: request.id,
@@ -461,12 +463,4 @@ impl Multiplexer {
             self.effects.push(Effect::ReadClient(id, reading));
         }
     }
-}
-
-/// The commands that qemu-ga does not answer if they succeed.
-fn is_silent(execute: &str) -> bool {
-    matches!(
-        execute,
-        "guest-shutdown" | "guest-suspend-disk" | "guest-suspend-ram" | "guest-suspend-hybrid"
-    )
 }

@@ -276,3 +276,20 @@ fn freezing_is_noticed_whoever_did_it() {
     world.stop_agent(true);
     assert_eq!(world.frozen, [true, false, true, false]);
 }
+
+#[test]
+fn a_sync_behind_a_request_without_an_answer_tells_that_it_is_done() {
+    for elsewhere in [false, true] {
+        let mut world = World::running(2);
+        if elsewhere {
+            // It has to wait for its turn.
+            world.ask(1, &mark("first", 1));
+        }
+        world.ask(0, &json!({"execute": "guest-shutdown"}));
+        world.ask(0, &json!({"execute": "guest-sync", "arguments": {"id": 3}}));
+        world.run();
+        assert_eq!(world.replies(0), [json!({"return": 3})]);
+        let executed = &world.agent().executed;
+        assert!(executed.iter().any(|it| it == "guest-shutdown"));
+    }
+}
