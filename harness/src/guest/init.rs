@@ -11,14 +11,43 @@
 //!   process started this way (its name is busybox): start it as `watchdog`, or with `-F … &` and use `$!`.
 //! - `killall acpid`: the guest no longer obeys its power button.
 //! - `poweroff -f`, `reboot -f`: at once, without a word to other processes; without `-f` they do the same here.
+//! - `agent-stop`: ends the guest agent and returns when it is gone; `agent-start` starts it again. Nothing else starts
+//!   it: one that was killed stays away (call `agent-stop` before `agent-start` even so: it waits for the end). Its
+//!   process number is in `/run/qemu-ga.pid`, and what it complains of in `/var/log/qemu-ga.log`.
+//! - `kill -STOP $(cat /run/qemu-ga.pid)`: the guest agent is there but answers no more, until `kill -CONT`.
+//!
+//! The guest agent is the distribution's `qemu-ga`. Init starts it where the machine has a virtio console device, on the
+//! port called `org.qemu.guest_agent.0` as soon as that shows up (within 10 s of the start), and does not wait for it.
+//! There is no udev: the link in `/dev/virtio-ports` is made by `agent-start`, and only that one.
 
 use super::newc::{Archive, NewcError};
 
 /// `/init` of the guest image.
-pub(super) const INIT: &str = include_str!("init.sh");
+const INIT: &str = include_str!("init.sh");
+
+/// The small files that every guest image has: path, permissions, contents.
+pub(super) const FILES: [(&str, u32, &str); 8] = [
+    ("init", 0o755, INIT),
+    ("etc/passwd", 0o644, "root::0:0:root:/root:/bin/sh\n"),
+    ("etc/group", 0o644, "root:x:0:\n"),
+    ("etc/os-release", 0o644, OS_RELEASE),
+    ("etc/acpi/PWRF/00000080", 0o755, POWER_BUTTON),
+    ("bin/agent-start", 0o755, AGENT_START),
+    ("bin/agent-stop", 0o755, AGENT_STOP),
+    ("sbin/shutdown", 0o755, SHUTDOWN),
+];
+
+/// Starts the guest agent; `init` runs it once.
+const AGENT_START: &str = include_str!("init/agent-start.sh");
+/// Ends it.
+const AGENT_STOP: &str = include_str!("init/agent-stop.sh");
+/// Busybox has no `shutdown`, and the agent calls nothing else.
+const SHUTDOWN: &str = include_str!("init/shutdown.sh");
+/// What the agent answers when it is asked for the operating system.
+const OS_RELEASE: &str = "ID=kennel\nNAME=\"Kennel guest\"\nPRETTY_NAME=\"Kennel guest image\"\n";
 
 /// `/etc/acpi/PWRF/00000080`: what acpid runs when the power button is pressed.
-pub(super) const POWER_BUTTON: &str = "#!/bin/busybox sh
+const POWER_BUTTON: &str = "#!/bin/busybox sh
 echo 'kennel: power button pressed, powering off' >/dev/console
 sync
 poweroff -f
@@ -89,9 +118,11 @@ mod tests {
     }
 
     #[test]
-    fn the_init_is_a_program() {
-        for script in [INIT, POWER_BUTTON] {
-            assert!(script.starts_with("#!/bin/busybox sh\n") && script.ends_with('\n'));
+    fn the_scripts_are_programs() {
+        let programs = FILES.iter().filter(|(_, mode, _)| *mode == 0o755);
+        for (path, _, script) in programs {
+            let whole = script.starts_with("#!/bin/busybox sh\n") && script.ends_with('\n');
+            assert!(whole, "{path}");
         }
     }
 }

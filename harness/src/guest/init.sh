@@ -23,6 +23,9 @@ done </kennel/modules
 # The power button runs /etc/acpi/PWRF/00000080.
 acpid
 
+# Waits for its port behind our back; silent where there is no port for it.
+agent-start 2>/dev/null
+
 # What poweroff, reboot and halt ask of a first process.
 trap 'sync; poweroff -f' USR2
 trap 'sync; reboot -f' TERM

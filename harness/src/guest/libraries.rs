@@ -34,15 +34,6 @@ pub(super) enum LibraryError {
     Package(#[from] PackageError),
 }
 
-/// The files that a program needs beside itself.
-#[derive(Debug, Default)]
-pub(super) struct Libraries {
-    /// Path in the guest to contents.
-    pub(super) files: BTreeMap<String, Vec<u8>>,
-    /// The packages they come from.
-    pub(super) packages: Vec<Package>,
-}
-
 /// What one ELF file asks the dynamic linker for.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Needs {
@@ -50,39 +41,71 @@ struct Needs {
     libraries: Vec<String>,
 }
 
-/// Everything that the program `elf` (called `file` in errors) needs to run, down to the dynamic linker.
-pub(super) fn resolve(
-    file: &str,
-    elf: &[u8],
-    store: &PackageStore<'_>,
-) -> Result<Libraries, LibraryError> {
-    let mut found = Libraries::default();
-    let mut opened: Vec<Contents> = Vec::new();
-    let mut known = BTreeSet::new();
-    let mut open = vec![(file.to_owned(), needs(file, elf)?)];
-    while let Some((parent, needed)) = open.pop() {
-        for library in needed.libraries.into_iter().chain(needed.interpreter) {
-            let name = library.rsplit('/').next().unwrap_or_default().to_owned();
-            if !known.insert(name.clone()) {
-                continue;
-            }
-            if find(&opened, &library).is_none()
-                && let Some(package) = package_of(&name)
-            {
-                let package = store.obtain_one(&package)?;
-                opened.push(store.unpack(&package)?);
-                found.packages.push(package);
-            }
-            let (contents, path) = find(&opened, &library).ok_or(LibraryError::NotFound {
-                file: parent.clone(),
-                library,
-            })?;
-            let data = contents.read(&path)?;
-            open.push((path.clone(), needs(&path, &data)?));
-            found.files.insert(path, data);
+/// Finds libraries; a package is opened once, however many programs need it.
+#[derive(Debug)]
+pub(super) struct Resolver<'a> {
+    store: &'a PackageStore<'a>,
+    opened: Vec<Contents>,
+    /// The packages that were opened.
+    pub(super) packages: Vec<Package>,
+}
+
+impl<'a> Resolver<'a> {
+    /// One that takes packages from `store`.
+    pub(super) fn new(store: &'a PackageStore<'a>) -> Self {
+        Self {
+            store,
+            opened: Vec::new(),
+            packages: Vec::new(),
         }
     }
-    Ok(found)
+
+    /// Everything that the program `elf` (called `file` in errors) needs to run, down to the dynamic linker: paths in
+    /// the guest and contents.
+    pub(super) fn resolve(
+        &mut self,
+        file: &str,
+        elf: &[u8],
+    ) -> Result<BTreeMap<String, Vec<u8>>, LibraryError> {
+        let mut files = BTreeMap::new();
+        let mut known = BTreeSet::new();
+        let mut open = vec![(file.to_owned(), needs(file, elf)?)];
+        while let Some((parent, needed)) = open.pop() {
+            for library in needed.libraries.into_iter().chain(needed.interpreter) {
+                let name = library.rsplit('/').next().unwrap_or_default();
+                if !known.insert(name.to_owned()) {
+                    continue;
+                }
+                if find(&self.opened, &library).is_none() {
+                    self.open_package_of(name)?;
+                }
+                let (contents, path) =
+                    find(&self.opened, &library).ok_or_else(|| LibraryError::NotFound {
+                        file: parent.clone(),
+                        library: library.clone(),
+                    })?;
+                let data = contents.read(&path)?;
+                open.push((path.clone(), needs(&path, &data)?));
+                files.insert(path, data);
+            }
+        }
+        Ok(files)
+    }
+
+    /// Opens the package that should have `library`, if there is a rule for such a name.
+    fn open_package_of(&mut self, library: &str) -> Result<(), LibraryError> {
+        let Some(name) = package_of(library) else {
+            return Ok(());
+        };
+        // Debian 13 renamed the packages whose interface changed with the width of time_t elsewhere.
+        let package = self.store.obtain_one(&name).or_else(|first| {
+            let renamed = self.store.obtain_one(&format!("{name}t64"));
+            renamed.map_err(|_| first)
+        })?;
+        self.opened.push(self.store.unpack(&package)?);
+        self.packages.push(package);
+        Ok(())
+    }
 }
 
 /// The library in one of the packages: at its path if it has one, else in any directory the linker looks in.
@@ -103,9 +126,24 @@ fn find<'a>(packages: &'a [Contents], library: &str) -> Option<(&'a Contents, St
     })
 }
 
+/// Libraries whose packages are not called by the rule: how their names begin, and the package.
+const EXCEPTIONS: [(&str, &str); 5] = [
+    ("ld-linux-", "libc6"),
+    ("libc.so.6", "libc6"),
+    ("libm.so.6", "libc6"),
+    ("libglib-2.0.so.0", "libglib2.0-0"),
+    ("libgmodule-2.0.so.0", "libglib2.0-0"),
+];
+
 /// The package that has the library, by Debian's policy: libNAME.so.VERSION is in libNAMEVERSION, with a hyphen between
 /// them if NAME ends with a digit.
 fn package_of(library: &str) -> Option<String> {
+    let exception = EXCEPTIONS
+        .iter()
+        .find(|(start, _)| library.starts_with(start));
+    if let Some((_, package)) = exception {
+        return Some((*package).to_owned());
+    }
     let (name, version) = library.split_once(".so.")?;
     let hyphen = if name.ends_with(|c: char| c.is_ascii_digit()) {
         "-"
@@ -160,7 +198,13 @@ mod tests {
             ("libsmartcols.so.1", "libsmartcols1"),
             ("libc.so.6", "libc6"),
             ("libpcre2-8.so.0", "libpcre2-8-0"),
-            ("libgmodule-2.0.so.0", "libgmodule-2.0-0"),
+            ("libnuma.so.1", "libnuma1"),
+            ("liburing.so.2", "liburing2"),
+            ("libudev.so.1", "libudev1"),
+            ("libglib-2.0.so.0", "libglib2.0-0"),
+            ("libgmodule-2.0.so.0", "libglib2.0-0"),
+            ("libm.so.6", "libc6"),
+            ("ld-linux-x86-64.so.2", "libc6"),
         ] {
             assert_eq!(package_of(library).as_deref(), Some(package));
         }

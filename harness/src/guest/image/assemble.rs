@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::BuildError;
-use crate::guest::init::{INIT, POWER_BUTTON};
+use crate::guest::init::FILES;
 use crate::guest::kernel::Kernel;
 use crate::guest::modules::Wanted;
 use crate::guest::newc::Archive;
@@ -67,7 +67,6 @@ pub(super) fn assemble(
     let plan = kernel.modules.plan(&wanted)?;
 
     let mut archive = Archive::new();
-    archive.file("init", 0o755, INIT.as_bytes())?;
     archive.character_device("dev/console", 0o600, 5, 1)?;
     archive.character_device("dev/null", 0o666, 1, 3)?;
     for (path, mode) in DIRECTORIES {
@@ -75,9 +74,9 @@ pub(super) fn assemble(
     }
     archive.file("bin/busybox", 0o755, busybox)?;
     archive.symlink("bin/sh", "busybox")?;
-    archive.file("etc/passwd", 0o644, b"root::0:0:root:/root:/bin/sh\n")?;
-    archive.file("etc/group", 0o644, b"root:x:0:\n")?;
-    archive.file("etc/acpi/PWRF/00000080", 0o755, POWER_BUTTON.as_bytes())?;
+    for (path, mode, text) in FILES {
+        archive.file(path, mode, text.as_bytes())?;
+    }
 
     let mut order = String::new();
     for module in &plan.load {

@@ -11,13 +11,13 @@ use sha2::{Digest, Sha256};
 
 use super::assemble::{Assembled, MODULES};
 use super::{BuildError, GuestImage, write_file};
-use crate::guest::init::{INIT, POWER_BUTTON};
+use crate::guest::init::FILES;
 use crate::guest::kernel::Kernel;
 use crate::guest::packages::{Package, PackageStore};
 use crate::guest::vmlinux;
 
 /// Changes whenever the same parts give another image.
-const RECIPE: &str = concat!("2 ", env!("CARGO_PKG_VERSION"));
+const RECIPE: &str = concat!("3 ", env!("CARGO_PKG_VERSION"));
 
 /// The digest of what an image is made from.
 pub(super) struct Key(Sha256);
@@ -26,7 +26,7 @@ impl Key {
     /// A key with what every image is made from.
     pub(super) fn new() -> Self {
         let mut key = Self(Sha256::new());
-        for part in [RECIPE, INIT, POWER_BUTTON, &format!("{MODULES:?}")] {
+        for part in [RECIPE, &format!("{MODULES:?}"), &format!("{FILES:?}")] {
             key.add(part.as_bytes());
         }
         key

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use super::init;
 use super::kernel::{self, Kernel, KernelError};
-use super::libraries::{self, LibraryError};
+use super::libraries;
 use super::modules::ModuleError;
 use super::newc::NewcError;
 use super::packages::{Package, PackageError, PackageStore};
@@ -20,14 +20,13 @@ use super::{Progress, Step};
 
 mod assemble;
 mod cached;
+mod programs;
 
-use assemble::{Assembled, Program, assemble};
+use assemble::{Assembled, assemble};
 use cached::{ImageCache, Key};
 
 /// The package of the static busybox, and the file in it.
 const BUSYBOX: (&str, &str) = ("busybox-static", "bin/busybox");
-/// The package of wdctl, which shows a watchdog's state in words.
-const WDCTL: (&str, &str) = ("util-linux", "bin/wdctl");
 /// Names under which a machine may have a static busybox of its own.
 const HOST_BUSYBOX: [&str; 4] = [
     "/bin/busybox",
@@ -185,13 +184,13 @@ fn from_packages(cache: &Path, progress: Progress<'_>) -> Result<GuestImage, Bui
     let images = ImageCache::open(cache)?;
     let kernel = store.obtain_kernel()?;
     let busybox = store.obtain_one(BUSYBOX.0)?;
-    let wdctl = store.obtain_one(WDCTL.0);
+    let programs = programs::obtain(&store);
 
     let mut key = Key::new();
-    for package in [Some(&kernel), Some(&busybox), wdctl.as_ref().ok()]
-        .into_iter()
-        .flatten()
-    {
+    let others = programs
+        .iter()
+        .filter_map(|(_, package)| package.as_ref().ok());
+    for package in [&kernel, &busybox].into_iter().chain(others) {
         key.add(package.sha256.as_bytes());
     }
     if let Some(image) = images.find(&key, &store) {
@@ -200,7 +199,7 @@ fn from_packages(cache: &Path, progress: Progress<'_>) -> Result<GuestImage, Bui
     let kernel = store.unpack(&kernel)?;
     let kernel = Kernel::from_package(&kernel)?;
     let busybox = store.unpack(&busybox)?.read(BUSYBOX.1)?;
-    let built = put_together(&kernel, &busybox, wdctl, &store, progress)?;
+    let built = put_together(&kernel, &busybox, programs, &store, progress)?;
     images.store(&key, &kernel, &built.0, &built.1)
 }
 
@@ -209,45 +208,27 @@ fn from_host(cache: &Path, progress: Progress<'_>) -> Result<GuestImage, BuildEr
     let images = ImageCache::open(cache)?;
     let kernel = Kernel::from_host(Path::new("/"), &kernel::host_release()?)?;
     let busybox = host_busybox(&store)?;
-    let wdctl = store.obtain_one(WDCTL.0);
-    let (assembled, libraries) = put_together(&kernel, &busybox, wdctl, &store, progress)?;
+    let programs = programs::obtain(&store);
+    let (assembled, libraries) = put_together(&kernel, &busybox, programs, &store, progress)?;
     let mut key = Key::new();
     key.add(&kernel.vmlinuz);
     key.add(&assembled.initrd);
     images.store(&key, &kernel, &assembled, &libraries)
 }
 
-/// Builds the initrd; gives the packages of wdctl's libraries beside it.
+/// Builds the initrd; gives the packages of the programs' libraries beside it.
 fn put_together(
     kernel: &Kernel<'_>,
     busybox: &[u8],
-    wdctl: Result<Package, PackageError>,
+    programs: Vec<programs::Obtained>,
     store: &PackageStore<'_>,
     progress: Progress<'_>,
 ) -> Result<(Assembled, Vec<Package>), BuildError> {
-    let wdctl = wdctl.map_err(LibraryError::from).and_then(|package| {
-        let elf = store.unpack(&package)?.read(WDCTL.1)?;
-        let libraries = libraries::resolve(WDCTL.1, &elf, store)?;
-        Ok((elf, libraries))
-    });
+    let gathered = programs::gather(programs, store);
     progress(&Step::BuildingImage);
-    let mut programs = Vec::new();
-    let mut packages = Vec::new();
-    let mut notes = Vec::new();
-    match wdctl {
-        Ok((elf, libraries)) => {
-            programs.push(Program {
-                path: WDCTL.1,
-                elf,
-                libraries: libraries.files,
-            });
-            packages = libraries.packages;
-        }
-        Err(error) => notes.push(format!("the guest has no wdctl: {error}")),
-    }
-    let mut assembled = assemble(kernel, busybox, &programs)?;
-    assembled.notes.extend(notes);
-    Ok((assembled, packages))
+    let mut assembled = assemble(kernel, busybox, &gathered.programs)?;
+    assembled.notes.extend(gathered.notes);
+    Ok((assembled, gathered.libraries))
 }
 
 /// The machine's own static busybox, else the package's.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 use std::collections::BTreeMap;
 
+use super::assemble::Program;
 use super::*;
 use crate::guest::modules::Modules;
 use crate::guest::modules::synthetic;
@@ -75,6 +76,10 @@ fn the_same_parts_give_the_same_bytes() {
         "lib64/ld.so\0",
         "lib/libc.so.6\0",
         "etc/acpi/PWRF/00000080\0",
+        "etc/os-release\0",
+        "bin/agent-start\0",
+        "bin/agent-stop\0",
+        "sbin/shutdown\0",
         "dev/console\0",
     ] {
         assert!(contains(&first.initrd, part), "{part}");
