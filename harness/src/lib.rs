@@ -9,5 +9,6 @@ pub mod guest;
 pub mod host;
 pub mod moment;
 pub mod probe;
+pub mod simulate;
 pub mod spec;
 pub mod supervisor;

@@ -7,6 +7,7 @@ mod guest;
 mod host;
 mod progress;
 mod run;
+mod simulate;
 mod validate;
 mod venue;
 
@@ -51,6 +52,7 @@ pub fn main() -> ExitCode {
         Command::BoxAgent => crate::host::agent::main(),
         Command::Run(args) => answer(run::run(&args)),
         Command::Demo { which } => answer(demo::demo(&which)),
+        Command::Simulate(args) => answer(simulate::simulate(&args)),
         Command::Validate(args) => answer(validate::validate(&args)),
         Command::Guest { what } => answer(guest::guest(&what)),
         Command::Host { what } => answer(host::host(what)),

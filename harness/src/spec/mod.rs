@@ -32,6 +32,7 @@ mod probes;
 mod problem;
 mod quantity;
 mod replicas;
+mod script;
 mod vmi;
 mod walk;
 mod watchdog;
@@ -49,6 +50,7 @@ pub use host::HostLimits;
 pub use probe::{Handler, HttpGet, Probe, TcpSocket};
 pub use problem::{Note, NoteKind, Place, Position, Problem, Problems};
 pub use replicas::MAX_REPLICAS;
+pub use script::{Cue, Finding, GuestAct, Script, ScriptedOutcome, What};
 pub use vmi::{Document, KernelBoot, KernelSource, Kind, RunStrategy, Vmi, Watchdog};
 
 use problem::{Fault, Report};

@@ -8,7 +8,7 @@ pub mod controller;
 pub mod events;
 pub mod phase;
 pub mod terminal;
-mod uptime;
+pub mod uptime;
 pub mod verdict;
 pub mod vm_process;
 
@@ -22,6 +22,7 @@ use kennel_vmm::protocol::{Command, News, Notice};
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
+use crate::moment::Moment;
 use events::{Event, Said};
 use terminal::TerminalGuard;
 use uptime::Uptime;
@@ -138,7 +139,8 @@ pub fn supervise(run: Run, watcher: &mut dyn Watcher) -> Result<Verdict, Supervi
         object: run.object,
         process,
         watcher,
-        uptime: Uptime::new(Instant::now()),
+        uptime: Uptime::default(),
+        began: Instant::now(),
         later: vec![],
     };
     supervisor.created();
@@ -176,6 +178,7 @@ struct Supervisor<'a> {
     process: VmProcess,
     watcher: &'a mut dyn Watcher,
     uptime: Uptime,
+    began: Instant,
     later: Vec<(Instant, Command)>,
 }
 
@@ -202,7 +205,7 @@ impl Supervisor<'_> {
                 Happening::ConsoleLine(line) => self.watcher.console_line(&line),
                 Happening::Word(Word::Gone) => return self.gone(broken),
                 Happening::Word(Word::Notice(notice)) => {
-                    self.uptime.hear(&notice, Instant::now());
+                    self.hear(&notice);
                     match &notice.news {
                         News::Ended(ending) => {
                             // Whoever counts wants it too.
@@ -268,6 +271,15 @@ impl Supervisor<'_> {
         }))
     }
 
+    fn now(&self) -> Moment {
+        Moment::ZERO.after(self.began.elapsed())
+    }
+
+    fn hear(&mut self, notice: &Notice) {
+        let now = self.now();
+        self.uptime.hear(now, notice.uptime_ns, &notice.news);
+    }
+
     fn created(&mut self) {
         let pid = self.process.pid();
         self.say(Said::created(Some(pid)));
@@ -277,7 +289,7 @@ impl Supervisor<'_> {
     fn too_late(&mut self, happening: Happening) {
         match happening {
             Happening::ConsoleLine(line) => drop(self.watcher.console_line(&line)),
-            Happening::Word(Word::Notice(notice)) => self.uptime.hear(&notice, Instant::now()),
+            Happening::Word(Word::Notice(notice)) => self.hear(&notice),
             Happening::Word(Word::Gone) | Happening::Signal(_) => {}
         }
     }
@@ -302,7 +314,7 @@ impl Supervisor<'_> {
         let event = said.at(
             &self.object,
             kennel_vmm::clock::realtime_ns(),
-            self.uptime.ns(Instant::now()),
+            self.uptime.ns(self.now()),
         );
         self.watcher.event(&event);
     }

@@ -1,32 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! VM time as the supervisor reckons it between two notices.
 
-use std::time::Instant;
+use kennel_vmm::protocol::News;
 
-use kennel_vmm::protocol::{News, Notice};
+use crate::moment::Moment;
 
 /// The last notice's VM time, and whether it has gone on since.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Uptime {
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Uptime {
     at_ns: u64,
-    heard: Instant,
+    heard: Moment,
     runs: bool,
 }
 
 impl Uptime {
-    /// The machine does not run yet.
-    pub(super) fn new(now: Instant) -> Self {
-        Self {
-            at_ns: 0,
-            heard: now,
-            runs: false,
-        }
-    }
-
-    pub(super) fn hear(&mut self, notice: &Notice, now: Instant) {
-        self.at_ns = notice.uptime_ns.max(self.at_ns);
+    /// `news` came at `now`, told with the VM time `uptime_ns`.
+    pub fn hear(&mut self, now: Moment, uptime_ns: u64, news: &News) {
+        self.at_ns = uptime_ns.max(self.at_ns);
         self.heard = now;
-        match notice.news {
+        match news {
             News::Started | News::Resumed => self.runs = true,
             News::Paused { .. } | News::Ended(_) | News::Failed { .. } => self.runs = false,
             _ => {}
@@ -34,14 +26,20 @@ impl Uptime {
     }
 
     /// VM time in ns.
-    pub(super) fn ns(&self, now: Instant) -> u64 {
+    #[must_use]
+    pub fn ns(&self, now: Moment) -> u64 {
         let since = if self.runs {
-            now.saturating_duration_since(self.heard).as_nanos()
+            now.as_nanos().saturating_sub(self.heard.as_nanos())
         } else {
             0
         };
-        self.at_ns
-            .saturating_add(u64::try_from(since).unwrap_or(u64::MAX))
+        self.at_ns.saturating_add(since)
+    }
+
+    /// VM time goes no further.
+    pub fn stop(&mut self, now: Moment) {
+        self.at_ns = self.ns(now);
+        self.runs = false;
     }
 }
 
@@ -52,20 +50,17 @@ mod tests {
 
     #[test]
     fn goes_on_while_the_machine_runs_and_stands_while_it_is_paused() {
-        let start = Instant::now();
-        let after = |seconds| start + Duration::from_secs(seconds);
-        let notice = |seconds: u64, news| Notice {
-            realtime_ns: 0,
-            uptime_ns: seconds * 1_000_000_000,
-            news,
-        };
-        let mut uptime = Uptime::new(start);
+        const SECOND: u64 = 1_000_000_000;
+        let after = |seconds| Moment::ZERO.after(Duration::from_secs(seconds));
+        let mut uptime = Uptime::default();
         assert_eq!(uptime.ns(after(5)), 0);
-        uptime.hear(&notice(0, News::Started), after(5));
-        assert_eq!(uptime.ns(after(7)), 2_000_000_000);
-        uptime.hear(&notice(2, News::Paused { by_watchdog: true }), after(7));
-        assert_eq!(uptime.ns(after(100)), 2_000_000_000);
-        uptime.hear(&notice(2, News::Resumed), after(100));
-        assert_eq!(uptime.ns(after(101)), 3_000_000_000);
+        uptime.hear(after(5), 0, &News::Started);
+        assert_eq!(uptime.ns(after(7)), 2 * SECOND);
+        uptime.hear(after(7), 2 * SECOND, &News::Paused { by_watchdog: true });
+        assert_eq!(uptime.ns(after(100)), 2 * SECOND);
+        uptime.hear(after(100), 2 * SECOND, &News::Resumed);
+        assert_eq!(uptime.ns(after(101)), 3 * SECOND);
+        uptime.stop(after(102));
+        assert_eq!(uptime.ns(after(200)), 4 * SECOND);
     }
 }

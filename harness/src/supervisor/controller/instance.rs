@@ -146,7 +146,9 @@ impl Instance {
 
     fn machine_ended(&mut self, now: Moment) {
         self.probes.over();
+        // Stopped will have said it.
         self.agent_connected = false;
+        self.told_agent = false;
         self.ladder = Some(Ladder::ended(now));
     }
 
