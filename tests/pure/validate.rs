@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! `kennel validate`: what it says about good documents, and all it says about bad ones.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kennel_tests::documents::{FILE, Folder, VALID, edited};
 use kennel_tests::kennel::{Call, Ended};
@@ -15,6 +15,9 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("validate_a_virtual_machine", virtual_machine),
         test("validate_names_what_it_leaves_out", notes),
         test("validate_says_ten_mistakes_at_once", ten_mistakes),
+        test("validate_takes_the_tutorials", tutorials),
+        test("validate_says_ten_mistakes_of_probes", probe_mistakes),
+        test("validate_tells_kubevirts_numbers", compat),
         test("validate_keeps_a_flood_of_mistakes_short", flood),
         test("validate_quotes_no_control_characters", control_characters),
     ]
@@ -189,6 +192,194 @@ spec:
     for line in ended.stderr.lines() {
         let helps = line.contains("; ") || line.contains("must be");
         assert!(helps, "{line} leaves its reader alone");
+    }
+}
+
+/// The tutorials' documents are valid, and what is left out of each is said.
+fn tutorials() {
+    let both = ["livenessProbe", "readinessProbe"];
+    let table: [(&str, &str, &[&str]); 10] = [
+        ("fedora-http-liveness", "default/vmi-fedora", &both[..1]),
+        ("fedora-http-readiness", "default/vmi-fedora", &both[1..]),
+        ("fedora-tcp-liveness", "default/vmi-fedora", &both[..1]),
+        ("lab-exec", "default/lab08-probe", &[]),
+        ("lab-http-both", "default/lab08-probe", &both),
+        ("lab-http-liveness", "default/lab08-probe", &both[..1]),
+        ("lab-ping-liveness", "default/lab08-probe", &both[1..]),
+        ("lab-tcp-liveness", "default/lab08-probe", &both),
+        ("lab-watchdog", "default/lab08-watchdog", &[]),
+        ("replica-set", "default/lab08-set", &[]),
+    ];
+    let files = std::fs::read_dir(fixtures()).expect("there are fixtures");
+    assert_eq!(
+        files.count(),
+        table.len(),
+        "each fixture is held to something"
+    );
+    for (name, object, not_run) in table {
+        let ended = valid_fixture(&[&format!("{name}.yaml")]);
+        let first = ended.stdout.lines().next().unwrap_or_default();
+        assert!(first.ends_with(&format!(" {object} is valid")), "{ended}");
+        let note = ended
+            .stdout
+            .lines()
+            .find(|line| line.contains("not run yet"));
+        let note = note.unwrap_or_default();
+        for probe in both {
+            let named = note.contains(&format!(".{probe} (line "));
+            assert_eq!(named, not_run.contains(&probe), "{probe}: {ended}");
+        }
+        let disks = ended
+            .stdout
+            .contains("note: not attached to the guest yet: ");
+        assert_eq!(disks, name != "replica-set", "{ended}");
+    }
+}
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+}
+
+fn valid_fixture(args: &[&str]) -> Ended {
+    let args: Vec<_> = ["validate"].iter().chain(args).copied().collect();
+    let ended = Call::new(&args).within(&fixtures()).run();
+    assert_eq!((ended.status, ended.stderr.as_str()), (0, ""), "{ended}");
+    ended
+}
+
+fn compat() {
+    const WORDS: &str = "KubeVirt would run it with";
+    let plain = valid_fixture(&["lab-ping-liveness.yaml"]);
+    assert!(!plain.stdout.contains(WORDS), "{plain}");
+    let ended = valid_fixture(&["--compat", "lab-ping-liveness.yaml"]);
+    assert!(ended.stdout.starts_with(&plain.stdout), "{ended}");
+    let told: Vec<_> = ended
+        .stdout
+        .lines()
+        .filter(|line| line.contains(WORDS))
+        .collect();
+    assert_eq!(told.len(), 2, "one line for each probe: {ended}");
+    let spec = "spec.template.spec";
+    assert_eq!(
+        told[0],
+        format!(
+            "note: {WORDS} initialDelaySeconds 130, timeoutSeconds 11, periodSeconds 20, successThreshold 1, \
+             failureThreshold 3, as `virt-probe --domainName default_lab08-probe --timeoutSeconds 10 \
+             --guestAgentPing`: {spec}.livenessProbe (line 28)"
+        )
+    );
+    assert_eq!(
+        told[1],
+        format!(
+            "note: {WORDS} initialDelaySeconds 130, timeoutSeconds 10, periodSeconds 20, successThreshold 5, \
+             failureThreshold 5: {spec}.readinessProbe (line 33)"
+        )
+    );
+}
+
+fn probe_mistakes() {
+    let document = "\
+apiVersion: kubevirt.io/v1
+kind: VirtualMachineInstanceReplicaSet
+metadata:
+  name: web
+spec:
+  replicas: -2
+  selector:
+    matchLabels:
+      app: web
+  template:
+    metadata:
+      labels:
+        app: wbe
+    spec:
+      startStrategy: Paused
+      domain:
+        resources:
+          requests:
+            memory: 64Mi
+      livenessProbe:
+        initialDelaySeconds: -5
+        periodSeconds: 20s
+        successThreshold: 2
+        failureTreshold: 3
+        exec:
+          command: []
+      readinessProbe:
+        successThreashold: 3
+        httpGet:
+          port: Web
+";
+    let ended = Folder::with(document).validate();
+    let spec = "spec.template.spec";
+    let live = format!("{spec}.livenessProbe");
+    let ready = format!("{spec}.readinessProbe");
+    let rows = [
+        (6, "spec.replicas".to_owned(), "\"-2\"", "allowed: 0 to 64"),
+        (
+            9,
+            "spec.selector.matchLabels.app".to_owned(),
+            "\"web\"",
+            "write app: web in spec.template.metadata.labels",
+        ),
+        (
+            15,
+            format!("{spec}.startStrategy"),
+            "livenessProbe",
+            "remove startStrategy",
+        ),
+        (
+            21,
+            format!("{live}.initialDelaySeconds"),
+            "-5",
+            "write 0 to probe from the start",
+        ),
+        (
+            22,
+            format!("{live}.periodSeconds"),
+            "\"20s\"",
+            "write 20: the unit is seconds",
+        ),
+        (
+            23,
+            format!("{live}.successThreshold"),
+            "2 in a row",
+            "allowed: 1; leave it out",
+        ),
+        (
+            24,
+            format!("{live}.failureTreshold"),
+            "unknown key",
+            "did you mean \"failureThreshold\"?",
+        ),
+        (
+            26,
+            format!("{live}.exec.command"),
+            "empty",
+            "command: [cat, /tmp/healthy]",
+        ),
+        (
+            28,
+            format!("{ready}.successThreashold"),
+            "unknown key",
+            "did you mean \"successThreshold\"?",
+        ),
+        (
+            30,
+            format!("{ready}.httpGet.port"),
+            "\"Web\"",
+            "write the number, or name a port",
+        ),
+    ];
+    assert_eq!((ended.status, ended.stdout.as_str()), (2, ""), "{ended}");
+    let lines: Vec<_> = ended.stderr.lines().collect();
+    assert_eq!(lines.len(), rows.len(), "{ended}");
+    for (line, (number, path, what, hint)) in lines.into_iter().zip(rows) {
+        let place = format!("kennel: {FILE}:{number}: {path}: ");
+        assert!(line.starts_with(&place), "{place}: {line}");
+        assert!(line.contains(what), "{what}: {line}");
+        let help = line.split_once("; ").map_or("", |(_, help)| help);
+        assert!(help.contains(hint), "{hint}: {line}");
     }
 }
 

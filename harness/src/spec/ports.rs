@@ -101,10 +101,6 @@ impl<'a> GuestNetwork<'a> {
             );
             return Some(port);
         }
-        if let Some(fault) = misnamed(text) {
-            at.refuse(fault);
-            return None;
-        }
         match self.named.iter().find(|(name, _)| *name == text) {
             Some((_, port)) if port.tcp => Some(port.number),
             Some((_, port)) => {
@@ -125,6 +121,7 @@ impl<'a> GuestNetwork<'a> {
     fn unknown(&self, name: &str) -> Fault {
         let known = self.named.iter().map(|(name, _)| *name);
         let list: String = known.clone().map(|name| format!(", {name}")).collect();
+        // A text that could not even be a name has nowhere been given to a port.
         let fault = Fault::new(format!("no port is named {}", quoted(name)))
             .allowed(format!("{NUMBERS}{list}"));
         match nearest::among(name, known) {
@@ -185,27 +182,33 @@ fn protocol(port: &Cursor<'_>) -> bool {
     text != PROTOCOLS[1]
 }
 
-/// What is wrong with a port's name by the rules of IANA's service names.
-fn misnamed(name: &str) -> Option<Fault> {
-    const LONGEST: usize = 15;
-    let fits = (1..=LONGEST).contains(&name.len())
+/// IANA's longest service name.
+const LONGEST_NAME: usize = 15;
+/// Their rules in words.
+const NAMES: &str = "up to 15 lowercase letters, digits and single -, at least one letter";
+
+/// Whether IANA's rules for service names hold for a port's name.
+fn is_service_name(name: &str) -> bool {
+    (1..=LONGEST_NAME).contains(&name.len())
         && name
             .bytes()
             .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
         && name.bytes().any(|byte| byte.is_ascii_lowercase())
         && !name.starts_with('-')
         && !name.ends_with('-')
-        && !name.contains("--");
-    if fits {
+        && !name.contains("--")
+}
+
+/// What is wrong with the name that an interface gives a port.
+fn misnamed(name: &str) -> Option<Fault> {
+    if is_service_name(name) {
         return None;
     }
-    let fault = Fault::new(format!("{} is no port", quoted(name))).allowed(format!(
-        "{NUMBERS}, or a port's name: up to {LONGEST} lowercase letters, digits and single -, at least one letter"
-    ));
-    let lower = name.to_ascii_lowercase().replace(['_', ' '], "-");
-    Some(if lower != name && misnamed(&lower).is_none() {
-        fault.hint(format!("write {lower}"))
+    let fault = Fault::new(format!("{} is no name for a port", quoted(name)));
+    let better = name.to_ascii_lowercase().replace(['_', ' '], "-");
+    Some(fault.allowed(NAMES).hint(if is_service_name(&better) {
+        format!("write {better}")
     } else {
-        fault.hint("write its number")
-    })
+        "write a short one, such as http, or none".to_owned()
+    }))
 }

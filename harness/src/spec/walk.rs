@@ -326,12 +326,28 @@ fn mismatch(at: &Cursor<'_>, shape: &Shape, advice: Option<&str>) {
         (Shape::Count | Shape::Integer | Shape::Flag, Some(text)) if unquoted_fits(shape, text) => {
             Some(format!("write {text} without quotes"))
         }
+        (Shape::Count | Shape::Integer, Some(text)) if at.path.ends_with("Seconds") => {
+            seconds(text).map(|number| format!("write {number}: the unit is seconds"))
+        }
         _ => None,
     };
     if let Some(hint) = advice.map(str::to_owned).or(quotes) {
         fault = fault.hint(hint);
     }
     at.refuse(fault);
+}
+
+/// How many seconds a duration such as 20s or 2m is.
+fn seconds(text: &str) -> Option<u64> {
+    let unit = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(unit);
+    let factor = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
 fn unquoted_fits(shape: &Shape, text: &str) -> bool {

@@ -98,19 +98,40 @@ fn edits() -> impl Strategy<Value = Vec<(usize, usize, String)>> {
         "metadata:",
         "kennel/guest",
         "VirtualMachine",
+        "VirtualMachineInstanceReplicaSet",
+        "guestAgentPing: {}",
+        "65536",
         "oci:",
         "../..",
     ]);
     prop::collection::vec(
-        (0..600_usize, 0..12_usize, words.prop_map(str::to_owned)),
+        (0..1200_usize, 0..12_usize, words.prop_map(str::to_owned)),
         1..8,
     )
+}
+
+/// [`INSTANCE`] with something of everything that is read.
+fn rich() -> String {
+    format!(
+        "{INSTANCE}      interfaces:\n      - name: default\n        masquerade: {{}}\n        ports:\n        \
+         - name: web\n          port: 80\n  networks:\n  - name: default\n    pod: {{}}\n  livenessProbe:\n    \
+         initialDelaySeconds: 120\n    timeoutSeconds: 10\n    exec:\n      command:\n      - cat\n      - /tmp/a\n  \
+         readinessProbe:\n    periodSeconds: 20\n    successThreshold: 3\n    httpGet:\n      port: web\n      \
+         path: /a\n      httpHeaders:\n      - name: Host\n        value: a\n"
+    )
+}
+
+#[test]
+fn the_rich_document_is_valid() {
+    let document = parse(&rich(), "vm.yaml").expect("it is valid");
+    assert!(document.vmi.liveness.is_some() && document.vmi.readiness.is_some());
+    assert_eq!(rich().lines().count(), 43);
 }
 
 proptest! {
     #[test]
     fn changed_documents_never_panic(edits in edits()) {
-        let mut chars: Vec<char> = INSTANCE.chars().collect();
+        let mut chars: Vec<char> = rich().chars().collect();
         for (at, removed, text) in edits {
             let at = at.min(chars.len());
             let end = at.saturating_add(removed).min(chars.len());
@@ -120,8 +141,8 @@ proptest! {
     }
 
     #[test]
-    fn changed_values_never_panic(line in 0..18_usize, value in "\\PC{0,24}") {
-        let changed: String = INSTANCE.lines().enumerate().map(|(number, text)| {
+    fn changed_values_never_panic(line in 0..43_usize, value in "\\PC{0,24}") {
+        let changed: String = rich().lines().enumerate().map(|(number, text)| {
             let (key, _) = text.split_once(':').unwrap_or((text, ""));
             if number == line { format!("{key}: {value}\n") } else { format!("{text}\n") }
         }).collect();

@@ -120,7 +120,10 @@ fn numbers_below_1_are_repaired_and_a_negative_delay_is_refused() {
             "2147483648",
             "\"2147483648\" is too large; allowed: 0 to 2147483647",
         ),
-        ("2m", "must be a whole number, is the text \"2m\""),
+        (
+            "2m",
+            "must be a whole number, is the text \"2m\"; write 120: the unit is seconds",
+        ),
         (
             "\"120\"",
             "must be a whole number, is the text \"120\"; write 120 without quotes",
@@ -352,8 +355,7 @@ fn ports() {
         assert_eq!(tcp_port(&on(port)), number, "{port}");
     }
     let numbers = "allowed: 1 to 65535";
-    let names = "allowed: 1 to 65535, or a port's name: up to 15 lowercase letters, digits and single -, \
-                 at least one letter";
+    let advice = "write the number, or name a port of domain.devices.interfaces[]";
     let at = "vm.yaml:22: spec.readinessProbe.tcpSocket.port:";
     for (port, expected) in [
         ("-1", format!("\"-1\" is no port; {numbers}")),
@@ -361,31 +363,20 @@ fn ports() {
         ("66666", format!("\"66666\" is no port; {numbers}")),
         ("\"-1\"", format!("\"-1\" is no port; {numbers}")),
         (
-            "\"\"",
-            format!("\"\" is no port; {names}; write its number"),
-        ),
-        (
-            "not-found",
-            format!(
-                "no port is named \"not-found\"; {numbers}, found, dns; \
-                 write the number, or name a port of domain.devices.interfaces[]"
-            ),
-        ),
-        (
             "fuond",
             format!("no port is named \"fuond\"; {numbers}, found, dns; did you mean \"found\"?"),
         ),
         (
             "Found",
-            format!("\"Found\" is no port; {names}; write found"),
+            format!("no port is named \"Found\"; {numbers}, found, dns; did you mean \"found\"?"),
         ),
         (
-            "a--b",
-            format!("\"a--b\" is no port; {names}; write its number"),
+            "not-found",
+            format!("no port is named \"not-found\"; {numbers}, found, dns; {advice}"),
         ),
         (
-            "longer-than-fifteen",
-            format!("\"longer-than-fifteen\" is no port; {names}; write its number"),
+            "\"\"",
+            format!("no port is named \"\"; {numbers}, found, dns; {advice}"),
         ),
         (
             "dns",
@@ -433,6 +424,21 @@ fn ports_of_interfaces() {
         (
             "[{name: web, port: 80}, {name: web, port: 81}]",
             "[1].name: port \"web\" is given twice, first on line 19; give one of them another name",
+        ),
+        (
+            "[{name: Web_1, port: 80}]",
+            "[0].name: \"Web_1\" is no name for a port; allowed: up to 15 lowercase letters, digits and single -, \
+             at least one letter; write web-1",
+        ),
+        (
+            "[{name: longer-than-fifteen, port: 80}]",
+            "[0].name: \"longer-than-fifteen\" is no name for a port; allowed: up to 15 lowercase letters, digits \
+             and single -, at least one letter; write a short one, such as http, or none",
+        ),
+        (
+            "[{name: \"80\", port: 80}]",
+            "[0].name: \"80\" is no name for a port; allowed: up to 15 lowercase letters, digits and single -, \
+             at least one letter; write a short one, such as http, or none",
         ),
         (
             "[80]",
