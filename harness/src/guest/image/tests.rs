@@ -109,6 +109,31 @@ fn what_a_kernel_lacks_is_said_unless_no_guest_can_do_without() {
 }
 
 #[test]
+fn a_program_that_cannot_be_had_is_said_and_does_without() {
+    let cache = tempfile::tempdir().expect("temporary directory");
+    let store = PackageStore::open(cache.path(), &|_| {}).expect("store");
+    let gone = |wanted| {
+        let error = PackageError::NoKernel {
+            depends: "nothing".into(),
+        };
+        (wanted, Err(error))
+    };
+    let gathered = programs::gather(programs::PROGRAMS.into_iter().map(gone).collect(), &store);
+    assert!(gathered.programs.is_empty() && gathered.libraries.is_empty());
+    let starts = [
+        "the guest has no wdctl: ",
+        "the guest has no guest agent (qemu-ga): ",
+    ];
+    assert_eq!(gathered.notes.len(), starts.len());
+    for (note, start) in gathered.notes.iter().zip(starts) {
+        assert!(
+            note.starts_with(start) && note.contains("nothing"),
+            "{note}"
+        );
+    }
+}
+
+#[test]
 fn an_image_is_stored_whole_and_twice_without_harm() {
     let cache = tempfile::tempdir().expect("temporary directory");
     let images = ImageCache::open(cache.path()).expect("cache");
