@@ -20,7 +20,7 @@ pub const UNREAD_BYTES: usize = 256 << 10;
 #[derive(Debug)]
 pub(super) enum Entry {
     /// A request for the agent.
-    Ask { request: Request, arrived: u64 },
+    Ask(Request),
     /// What needs no agent, as a line.
     Answer(Vec<u8>),
 }
@@ -28,7 +28,7 @@ pub(super) enum Entry {
 impl Entry {
     fn size(&self) -> usize {
         match self {
-            Self::Ask { request, .. } => request.size(),
+            Self::Ask(request) => request.size(),
             Self::Answer(line) => line.len(),
         }
     }
@@ -74,7 +74,7 @@ impl Client {
 
     /// Looks at what was sent, as far as there is room. True if the client gave up what it asked
     /// before: it sent a sync.
-    pub(super) fn read_requests(&mut self, now: u64) -> bool {
+    pub(super) fn read_requests(&mut self) -> bool {
         let mut gave_up = false;
         while !self.inbox.is_empty() && self.has_room() {
             let mut rest = self.inbox.bytes();
@@ -83,8 +83,8 @@ impl Client {
             let used = before.saturating_sub(rest.len());
             self.inbox.consume(used);
             let Some(frame) = frame else { break };
-            let entry = read(frame, now);
-            if matches!(&entry, Entry::Ask { request, .. } if is_sync(&request.execute)) {
+            let entry = read(frame);
+            if matches!(&entry, Entry::Ask(request) if is_sync(&request.execute)) {
                 self.drop_requests();
                 gave_up = true;
             }
@@ -107,7 +107,7 @@ impl Client {
     /// succeeds: the sync behind it is how a client learns that it did.
     fn drop_requests(&mut self) {
         self.queue.retain(|entry| match entry {
-            Entry::Ask { request, .. } => is_silent(&request.execute),
+            Entry::Ask(request) => is_silent(&request.execute),
             Entry::Answer(_) => true,
         });
         self.queued = self.queue.iter().map(Entry::size).sum();
@@ -133,7 +133,7 @@ impl Client {
 
     /// Its next request can go to the agent.
     pub(super) fn has_request(&self) -> bool {
-        self.may_be_served() && matches!(self.queue.front(), Some(Entry::Ask { .. }))
+        self.may_be_served() && matches!(self.queue.front(), Some(Entry::Ask(_)))
     }
 
     fn may_be_served(&self) -> bool {
@@ -145,33 +145,26 @@ impl Client {
             return None;
         }
         match self.take()? {
-            Entry::Ask { request, .. } => Some(request),
+            Entry::Ask(request) => Some(request),
             Entry::Answer(_) => None,
         }
     }
 
-    /// When the oldest request that waits came.
-    pub(super) fn oldest_arrival(&self) -> Option<u64> {
-        self.queue.iter().find_map(|entry| match entry {
-            Entry::Ask { arrived, .. } => Some(*arrived),
-            Entry::Answer(_) => None,
-        })
+    /// Some request waits for the agent.
+    pub(super) fn waits_for_agent(&self) -> bool {
+        let ask = |entry: &Entry| matches!(entry, Entry::Ask(_));
+        self.queue.iter().any(ask)
     }
 
-    /// Turns the requests that came at `until` or earlier into errors that say `desc`.
-    pub(super) fn refuse(&mut self, until: u64, desc: &str) {
+    /// Turns the requests that wait into errors that say `desc`.
+    pub(super) fn refuse(&mut self, desc: &str) {
         for entry in &mut self.queue {
-            let Entry::Ask { request, arrived } = entry else {
-                continue;
-            };
-            if *arrived > until {
-                continue;
+            if let Entry::Ask(request) = entry {
+                let line = Reply::error(desc).line(request.id.as_deref());
+                *entry = Entry::Answer(line);
             }
-            let line = Reply::error(desc).line(request.id.as_deref());
-            let size = request.size();
-            self.queued = self.queued.saturating_sub(size).saturating_add(line.len());
-            *entry = Entry::Answer(line);
         }
+        self.queued = self.queue.iter().map(Entry::size).sum();
     }
 
     /// Nothing it asked is left to be done.
@@ -205,13 +198,10 @@ impl Client {
     }
 }
 
-fn read(frame: Frame, now: u64) -> Entry {
+fn read(frame: Frame) -> Entry {
     match frame {
         Frame::Object { bytes, .. } => match Request::parse(&bytes) {
-            Ok(request) => Entry::Ask {
-                request,
-                arrived: now,
-            },
+            Ok(request) => Entry::Ask(request),
             Err(malformed) => complain(&malformed),
         },
         // An agent complains about this byte too, which is no JSON; clients that send it know.

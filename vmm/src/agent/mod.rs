@@ -12,8 +12,8 @@
 //! * A sync of its own is answered as an agent answers it, and drops what the client asked before.
 //! * A request is executed at most once, and only in the boot it was made in. If the agent closes
 //!   its port or the guest is reset, what waits is answered with the error [`RESTARTED`].
-//! * While nobody has the port open, a request is answered with the error [`NOT_CONNECTED`] after
-//!   [`Config::grace_ns`].
+//! * While nobody has the port open, a request is answered with the error [`NOT_CONNECTED`], at once
+//!   unless the agent was there [`Config::grace_ns`] ago.
 //! * One that hangs up, does not read, or sends garbage holds up neither the agent nor the others.
 //!
 //! *Differs from a socket straight to the agent (QEMU's):* there are several clients; requests

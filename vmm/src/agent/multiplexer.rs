@@ -44,9 +44,10 @@ pub enum Effect {
 pub struct Config {
     /// Clients at one time; more are closed at once.
     pub clients: usize,
-    /// How long a request waits for somebody to open the port before it is refused. An agent that
-    /// is being restarted is back within it; it is less than the shortest usual timeout of a probe,
-    /// so that the sentence arrives.
+    /// How long after the agent closed its port requests wait for it to be back, before they are
+    /// refused. An agent that is being restarted is back within it, and it is less than the usual
+    /// timeout of a probe, so that the sentence arrives. Where no agent has been yet, or the guest
+    /// was reset, requests are refused at once.
     pub grace_ns: u64,
     /// How long the others wait for the answer to a request that nobody wants any more, until the
     /// agent is put in step anew.
@@ -91,6 +92,8 @@ pub struct Multiplexer {
     /// Who is served next, first to last. Has each client once.
     turns: VecDeque<ClientId>,
     freeze: FreezeWatch,
+    /// While the port is closed: when to stop waiting for an agent that closed it.
+    back_by: Option<u64>,
     effects: Vec<Effect>,
 }
 
@@ -105,6 +108,7 @@ impl Multiplexer {
             clients: BTreeMap::new(),
             turns: VecDeque::new(),
             freeze: FreezeWatch::default(),
+            back_by: None,
             effects: Vec::new(),
         }
     }
@@ -125,6 +129,8 @@ impl Multiplexer {
     pub fn port_closed(&mut self, reset: bool, now: u64) -> Vec<Effect> {
         if reset || self.dialogue.is_open() {
             self.agent_gone(now);
+            let back_by = now.saturating_add(self.config.grace_ns);
+            self.back_by = (!reset).then_some(back_by);
         }
         self.settle(now)
     }
@@ -215,9 +221,8 @@ impl Multiplexer {
         due.extend(self.dialogue.next_due());
         due.extend(self.under_way.as_ref().and_then(|it| it.overdue_at));
         for client in self.clients.values() {
-            if !self.dialogue.is_open() {
-                let arrival = client.oldest_arrival();
-                due.extend(arrival.map(|at| at.saturating_add(self.config.grace_ns)));
+            if !self.dialogue.is_open() && client.waits_for_agent() {
+                due.extend(self.back_by);
             }
             let stalled = client.stalled_since();
             due.extend(stalled.map(|at| at.saturating_add(self.config.stall_ns)));
@@ -234,9 +239,6 @@ impl Multiplexer {
         {
             under_way.overdue_at = None;
             self.dialogue.resync(now);
-        }
-        if !self.dialogue.is_open() {
-            self.refuse(now.checked_sub(self.config.grace_ns), NOT_CONNECTED);
         }
         self.close_stalled(now);
         self.settle(now)
@@ -265,16 +267,20 @@ impl Multiplexer {
             self.succeed_silently();
         }
         self.answer_under_way(&Reply::error(RESTARTED), now);
-        self.refuse(Some(now), RESTARTED);
+        self.refuse(RESTARTED);
         let frozen = self.freeze.agent_gone();
         self.tell_frozen(frozen);
     }
 
-    fn refuse(&mut self, until: Option<u64>, desc: &str) {
-        let Some(until) = until else { return };
+    fn refuse(&mut self, desc: &str) {
         for client in self.clients.values_mut() {
-            client.refuse(until, desc);
+            client.refuse(desc);
         }
+    }
+
+    /// There is no agent, and none is expected any more.
+    fn is_deserted(&self, now: u64) -> bool {
+        !self.dialogue.is_open() && self.back_by.is_none_or(|back_by| back_by <= now)
     }
 
     fn heard(&mut self, heard: Heard, now: u64) {
@@ -333,7 +339,7 @@ impl Multiplexer {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
-        let gave_up = client.read_requests(now);
+        let gave_up = client.read_requests();
         let silent = self.under_way.as_ref();
         if gave_up && !silent.is_some_and(|it| is_silent(&it.execute)) {
             client.waits = false;
@@ -437,14 +443,14 @@ impl Multiplexer {
     }
 
     fn settle_client(&mut self, id: ClientId, now: u64) {
-        let connected = self.dialogue.is_open();
+        let deserted = self.is_deserted(now);
         loop {
             self.read_requests(id, now);
             let Some(client) = self.clients.get_mut(&id) else {
                 return;
             };
-            if !connected && self.config.grace_ns == 0 {
-                client.refuse(now, NOT_CONNECTED);
+            if deserted {
+                client.refuse(NOT_CONNECTED);
             }
             let idle = client.output().is_empty();
             if !client.answer_by_itself(now) {

@@ -8,8 +8,8 @@ use crate::agent::{NOT_CONNECTED, RESTARTED};
 
 #[test]
 fn the_first_thing_an_agent_hears_is_a_sync() {
-    let mut world = World::new();
-    world.connect(0);
+    let mut world = World::running(1);
+    world.stop_agent(false);
     world.ask(0, &mark("early", 1));
     world.pass(100 * MS);
     world.start_agent();
@@ -21,26 +21,37 @@ fn the_first_thing_an_agent_hears_is_a_sync() {
 }
 
 #[test]
-fn without_an_agent_requests_are_refused_after_the_grace() {
+fn where_no_agent_has_been_requests_are_refused_at_once() {
     let mut world = World::new();
     world.connect(0);
     world.ask(0, &mark("x", "tag"));
-    world.pass(Config::default().grace_ns - 1);
-    assert_eq!(world.replies(0), [] as [Value; 0]);
-    world.pass(1);
     assert_eq!(world.replies(0), [refusal(NOT_CONNECTED, "tag")]);
     world.start_agent();
     world.run();
-    assert!(!world.agent().executed.iter().any(|it| it == "x"));
+    assert_eq!(world.agent().executed, ["guest-sync-delimited"]);
 }
 
 #[test]
-fn without_a_grace_they_are_refused_at_once() {
-    let mut world = World::with(Config {
-        grace_ns: 0,
-        ..Config::default()
-    });
-    world.connect(0);
+fn an_agent_that_closed_its_port_is_waited_for_during_the_grace() {
+    let grace = Config::default().grace_ns;
+    let mut world = World::running(1);
+    world.now = 5_000 * MS;
+    world.stop_agent(false);
+    world.pass(grace / 2);
+    world.ask(0, &mark("x", 1));
+    world.pass(grace / 2 - 1);
+    assert_eq!(world.replies(0), [] as [Value; 0]);
+    world.pass(1);
+    assert_eq!(world.replies(0), [refusal(NOT_CONNECTED, 1)]);
+    world.ask(0, &mark("y", 2));
+    assert_eq!(world.replies(0), [refusal(NOT_CONNECTED, 2)], "at once");
+    assert_eq!(world.mux.next_due(), None);
+}
+
+#[test]
+fn after_a_reset_there_is_no_grace() {
+    let mut world = World::running(1);
+    world.stop_agent(true);
     world.ask(0, &mark("x", 1));
     assert_eq!(world.replies(0), [refusal(NOT_CONNECTED, 1)]);
 }
@@ -67,21 +78,15 @@ fn a_guest_reset_answers_what_waits_and_executes_none_of_it_later() {
 }
 
 #[test]
-fn a_reset_while_the_port_is_closed_refuses_what_waits() {
-    let mut world = World::new();
-    world.connect(0);
+fn a_reset_while_the_agent_is_away_refuses_what_waits() {
+    let mut world = World::running(1);
+    world.stop_agent(false);
     world.ask(0, &mark("x", 1));
-    world.stop_agent(true);
-    assert_eq!(world.replies(0), [refusal(RESTARTED, 1)]);
-}
-
-#[test]
-fn a_close_while_the_port_is_closed_is_nothing() {
-    let mut world = World::new();
-    world.connect(0);
-    world.ask(0, &mark("x", 1));
+    // Closed once more, it is still the same absence.
     world.stop_agent(false);
     assert_eq!(world.replies(0), [] as [Value; 0]);
+    world.stop_agent(true);
+    assert_eq!(world.replies(0), [refusal(RESTARTED, 1)]);
 }
 
 #[test]
