@@ -1,5 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The guest agent (qemu-ga) from the host's side.
+//!
+//! [`session::Session`] is the protocol, pure; [`Connection`] puts a socket and a clock around it.
+
+pub mod session;
+
+mod connection;
+#[cfg(test)]
+mod tests;
+
+pub use connection::Connection;
+pub use session::Answer;
 
 /// Why a request to the guest agent has no answer that can be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
