@@ -56,7 +56,16 @@ pub(super) fn check_selector(spec: &Cursor<'_>, labels: &BTreeMap<String, String
     let Some(selector) = spec.require("selector", HINT) else {
         return;
     };
-    if let Some(wanted) = selector.get("matchLabels") {
+    let wanted = selector.get("matchLabels");
+    // Where labels are wanted, each one that is not there is told below.
+    if labels.is_empty() && wanted.iter().flat_map(Cursor::named).next().is_none() {
+        let fault = Fault::new("the template has no labels, and KubeVirt starts no such set");
+        selector.refuse_whole(
+            fault.hint("write matchLabels: {app: NAME}, and app: NAME in template.metadata.labels"),
+        );
+        return;
+    }
+    if let Some(wanted) = wanted {
         for (key, at) in wanted.named() {
             if let Some(value) = at.text() {
                 check_label(&at, key, value, labels);

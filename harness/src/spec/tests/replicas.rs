@@ -156,6 +156,15 @@ fn selectors_select_their_template() {
         )),
         2
     );
+    let bare = with("    matchLabels: {app: web}\n", "    matchLabels: {}\n")
+        .replace("labels: {app: web, tier: front}", "labels: {}");
+    assert_eq!(
+        refuse(&bare),
+        [
+            "vm.yaml:7: spec.selector: the template has no labels, and KubeVirt starts no such set; \
+             write matchLabels: {app: NAME}, and app: NAME in template.metadata.labels"
+        ]
+    );
     for (from, to, expected) in [
         (
             "{app: web}",
