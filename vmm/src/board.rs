@@ -4,7 +4,8 @@
 use std::io;
 use std::sync::Arc;
 
-use kennel_pci::FunctionAddress;
+use kennel_pci::{FunctionAddress, PciFunction};
+use vm_device::DeviceMmio;
 
 use crate::bus::{Bus, MmioDevice, RegisterError};
 use crate::chipset::keyboard::{self, KeyboardController};
@@ -16,6 +17,7 @@ use crate::console::Console;
 use crate::interrupts::Interrupts;
 use crate::layout;
 use crate::mailbox::Mailbox;
+use crate::virtio_console::VirtioConsole;
 use crate::watchdog::{HeaderError, Watchdog};
 
 /// A board could not be put together: the kernel is out of descriptors, or [`layout`] contradicts
@@ -32,6 +34,9 @@ pub enum BoardError {
     /// Two functions share a slot.
     #[error(transparent)]
     Slot(#[from] kennel_pci::AddFunctionError),
+    /// The virtio console's configuration space contradicts itself.
+    #[error(transparent)]
+    Console(#[from] kennel_virtio::TransportError),
     /// The watchdog's configuration space contradicts itself.
     #[error(transparent)]
     Header(#[from] HeaderError),
@@ -52,6 +57,8 @@ pub struct Board {
     pub console: Arc<Console>,
     /// ACPI power management.
     pub power: Arc<PowerManagement>,
+    /// The virtio console, with the guest agent's port.
+    pub virtio_console: Arc<VirtioConsole>,
     /// The PCI root.
     pub pci: Arc<PciHost>,
     /// The watchdog, if there is one, and its timer.
@@ -84,15 +91,13 @@ impl Board {
             .map(|config| build_watchdog(config, &clock, &interrupts, &mailbox))
             .transpose()?;
 
-        let plugged = watchdog.iter().filter_map(|(device, _)| {
-            Some(Plugged {
-                address: FunctionAddress::new(layout::WATCHDOG_SLOT, 0)?,
-                function: Arc::clone(device) as _,
-                device: Arc::clone(device) as MmioDevice,
-                irq: interrupts.line(layout::pci_intx_gsi(layout::WATCHDOG_SLOT, 0)),
-            })
-        });
-        let plugged = plugged.collect();
+        let virtio_console = Arc::new(VirtioConsole::new(&interrupts)?);
+        let mut plugged: Vec<_> = plug(&virtio_console, layout::CONSOLE_SLOT, &interrupts)
+            .into_iter()
+            .collect();
+        if let Some((watchdog, _)) = &watchdog {
+            plugged.extend(plug(watchdog, layout::WATCHDOG_SLOT, &interrupts));
+        }
         let pci = Arc::new(PciHost::new(
             plugged,
             bus.bar_moves(),
@@ -122,6 +127,7 @@ impl Board {
             bus,
             console,
             power,
+            virtio_console,
             pci,
             watchdog,
         })
@@ -134,6 +140,19 @@ impl Board {
         self.pci.reset();
         self.bus.settle();
     }
+}
+
+/// A device as function 0 of `slot`; none if there is no such slot.
+fn plug<D>(device: &Arc<D>, slot: u8, interrupts: &Arc<Interrupts>) -> Option<Plugged>
+where
+    D: PciFunction + DeviceMmio + Send + Sync + 'static,
+{
+    Some(Plugged {
+        address: FunctionAddress::new(slot, 0)?,
+        function: Arc::clone(device) as _,
+        device: Arc::clone(device) as MmioDevice,
+        irq: interrupts.line(layout::pci_intx_gsi(slot, 0)),
+    })
 }
 
 fn build_watchdog(

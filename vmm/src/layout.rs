@@ -125,6 +125,10 @@ pub const PCI_SLOTS: u8 = 32;
 pub const HOST_BRIDGE_SLOT: u8 = 0;
 /// i6300esb watchdog.
 pub const WATCHDOG_SLOT: u8 = 4;
+/// Virtio console with the guest agent's port.
+pub const CONSOLE_SLOT: u8 = 5;
+/// Where the virtio console's BAR 0 is before the guest moves it.
+pub const CONSOLE_BAR: u32 = 0xfebe_0000;
 /// Where the watchdog's BAR 0 is before the guest moves it; the top page of the window.
 pub const WATCHDOG_BAR: u32 = 0xfebf_f000;
 

@@ -30,4 +30,5 @@ pub mod policy;
 pub mod process;
 pub mod protocol;
 pub mod vcpu;
+pub mod virtio_console;
 pub mod watchdog;

@@ -140,6 +140,23 @@ impl Machine {
         &self.grace
     }
 
+    /// Guest RAM.
+    #[must_use]
+    pub fn memory(&self) -> &GuestMemoryMmap {
+        &self.memory
+    }
+
+    /// Whether the guest's own console is its virtio console: Linux takes the last one that its
+    /// command line names.
+    #[must_use]
+    pub fn reads_virtio_console(&self) -> bool {
+        let words = self.config.cmdline.split_ascii_whitespace();
+        let mut named = words.filter_map(|word| word.strip_prefix("console="));
+        named
+            .next_back()
+            .is_some_and(|name| name == "hvc0" || name.starts_with("hvc0,"))
+    }
+
     /// VM time.
     #[must_use]
     pub fn now(&self) -> VmInstant {

@@ -9,8 +9,6 @@ use rustix::termios::{
     tcsetattr,
 };
 
-use crate::console::Console;
-
 /// As many bytes as the 16550's FIFO takes.
 const FIFO: usize = 64;
 
@@ -33,9 +31,9 @@ impl ConsoleInput {
         !self.stdin.is_terminal() || in_foreground(&self.stdin)
     }
 
-    /// Passes on what the guest has room for; false once there is no more input.
-    pub(super) fn pass_on(&self, console: &Console) -> bool {
-        let room = console.input_capacity().min(FIFO);
+    /// Reads what the guest has `room` for, and gives it to `guest`; false once there is no more input.
+    pub(super) fn pass_on(&self, room: usize, guest: impl FnOnce(&[u8])) -> bool {
+        let room = room.min(FIFO);
         let mut bytes = [0; FIFO];
         let Some(chunk) = bytes.get_mut(..room) else {
             return true;
@@ -46,7 +44,7 @@ impl ConsoleInput {
         match rustix::io::read(&self.stdin, chunk) {
             Ok(0) => false,
             Ok(count) => {
-                console.input(bytes.get(..count).unwrap_or_default());
+                guest(bytes.get(..count).unwrap_or_default());
                 true
             }
             Err(error) => matches!(error, rustix::io::Errno::INTR | rustix::io::Errno::AGAIN),

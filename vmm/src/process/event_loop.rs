@@ -5,9 +5,11 @@ use std::os::fd::AsRawFd;
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 
+use super::agent_socket::AgentSocket;
 use super::console_input::ConsoleInput;
 use super::control::{Reader, Teller};
 use super::notice;
+use super::serial_ports::SerialPorts;
 use crate::machine::{Machine, Outcome, Tell};
 use crate::protocol::{Command, News};
 
@@ -21,16 +23,25 @@ enum Source {
     Commands,
     ConsoleInput,
     RoomForInput,
+    VirtioConsole,
+    AgentClient,
+    AgentTimer,
 }
 
+/// Events of the agent's clients carry this and more.
+pub(super) const CLIENTS: u32 = 1 << 16;
+
 impl Source {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 9] = [
         Self::Requests,
         Self::WatchdogTimer,
         Self::GraceTimer,
         Self::Commands,
         Self::ConsoleInput,
         Self::RoomForInput,
+        Self::VirtioConsole,
+        Self::AgentClient,
+        Self::AgentTimer,
     ];
 
     fn of(events: &Events) -> Option<Self> {
@@ -48,6 +59,7 @@ pub(super) struct EventLoop {
     input: ConsoleInput,
     /// There is input that the guest has no room for.
     input_waits: bool,
+    ports: SerialPorts,
     outcome: Option<Outcome>,
 }
 
@@ -57,6 +69,7 @@ impl EventLoop {
         reader: Reader,
         teller: Teller,
         input: ConsoleInput,
+        agent: AgentSocket,
     ) -> Self {
         Self {
             machine,
@@ -64,6 +77,7 @@ impl EventLoop {
             teller,
             input,
             input_waits: false,
+            ports: SerialPorts::new(agent),
             outcome: None,
         }
     }
@@ -99,6 +113,18 @@ impl EventLoop {
                 self.read_console(ops);
                 Outcome::Running
             }
+            Source::VirtioConsole => {
+                let _count = machine.board().virtio_console.work().read();
+                Outcome::Running
+            }
+            Source::AgentClient => {
+                self.ports.agent.accept(ops);
+                Outcome::Running
+            }
+            Source::AgentTimer => {
+                self.ports.agent.time_passed(ops);
+                Outcome::Running
+            }
             Source::RoomForInput => {
                 let _count = machine.board().console.room_for_input().read();
                 self.watch_console(ops);
@@ -132,9 +158,14 @@ impl EventLoop {
     }
 
     fn read_console(&mut self, ops: &mut EventOps<'_>) {
+        let room = self.room_for_input();
         let console = &self.machine.board().console;
-        let more = self.input.pass_on(console);
-        if more && console.input_capacity() > 0 {
+        let more = if self.machine.reads_virtio_console() {
+            self.input.pass_on(room, |bytes| self.ports.type_in(bytes))
+        } else {
+            self.input.pass_on(room, |bytes| console.input(bytes))
+        };
+        if more && self.room_for_input() > 0 {
             return;
         }
         // Taken out whole: a writer that hung up would wake the loop for ever. Watched again when
@@ -144,10 +175,29 @@ impl EventLoop {
         log_failure("stop watching the console's input", ops.remove(events));
     }
 
+    fn room_for_input(&self) -> usize {
+        if self.machine.reads_virtio_console() {
+            self.ports.room_for_input()
+        } else {
+            self.machine.board().console.input_capacity()
+        }
+    }
+
     fn watch_console(&mut self, ops: &mut EventOps<'_>) {
         if std::mem::take(&mut self.input_waits) {
             let events = Events::with_data(&self.input, Source::ConsoleInput as u32, EventSet::IN);
             log_failure("watch the console's input again", ops.add(events));
+        }
+    }
+
+    /// What moved on one side of the agent's port may let the other side go on.
+    fn serve_ports(&mut self, ops: &mut EventOps<'_>) {
+        self.ports.turn(&self.machine, ops);
+        if self.input_waits && self.room_for_input() > 0 {
+            self.watch_console(ops);
+        }
+        for news in self.ports.agent.take_news() {
+            self.teller.tell(&notice(self.machine.now(), news));
         }
     }
 
@@ -172,11 +222,17 @@ impl MutEventSubscriber for EventLoop {
         if self.outcome.is_some() {
             return;
         }
-        let Some(source) = Source::of(&events) else {
-            return;
+        let outcome = if self.ports.agent.is_client(events.data()) {
+            self.ports.agent.client_event(events, ops);
+            Outcome::Running
+        } else {
+            match Source::of(&events) {
+                Some(source) => self.handle(source, ops),
+                None => return,
+            }
         };
-        match self.handle(source, ops) {
-            Outcome::Running => {}
+        match outcome {
+            Outcome::Running => self.serve_ports(ops),
             over => self.finish(over),
         }
     }
@@ -190,7 +246,12 @@ impl MutEventSubscriber for EventLoop {
         let mut watched = watch(&*board.mailbox, Source::Requests)
             .and_then(|()| watch(self.machine.grace_timer(), Source::GraceTimer))
             .and_then(|()| watch(&self.reader, Source::Commands))
-            .and_then(|()| watch(board.console.room_for_input(), Source::RoomForInput));
+            .and_then(|()| watch(board.console.room_for_input(), Source::RoomForInput))
+            .and_then(|()| watch(board.virtio_console.work(), Source::VirtioConsole))
+            .and_then(|()| watch(self.ports.agent.timer(), Source::AgentTimer));
+        if let Some(listener) = self.ports.agent.listener() {
+            watched = watched.and_then(|()| watch(listener, Source::AgentClient));
+        }
         if let Some((_, timer)) = &board.watchdog {
             watched = watched.and_then(|()| watch(&**timer, Source::WatchdogTimer));
         }

@@ -4,9 +4,12 @@
 //! The supervisor starts this process with the guest's console as standard input and output. When
 //! the supervisor is gone, however it went, the socket tells and the machine ends.
 
+mod agent_socket;
+mod arrivals;
 mod console_input;
 mod control;
 mod event_loop;
+mod serial_ports;
 
 use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -21,6 +24,7 @@ use crate::clock::realtime_ns;
 use crate::config::MachineConfig;
 use crate::machine::{Machine, Outcome};
 use crate::protocol::{Command, News, Notice};
+use agent_socket::AgentSocket;
 use console_input::ConsoleInput;
 use control::{Reader, Teller};
 use event_loop::EventLoop;
@@ -64,13 +68,15 @@ fn run_machine(
     teller: Teller,
 ) -> Result<Outcome, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
+    let agent = AgentSocket::new(config.agent_socket.as_deref(), event_loop::CLIENTS)
+        .map_err(|error| agent_failed(&config, &error))?;
     let mut machine = Machine::new(config, Box::new(io::stdout())).map_err(|error| text(&error))?;
     let mut tell = |now, news| teller.tell(&notice(now, news));
     machine.power_on(&mut tell).map_err(|error| text(&error))?;
 
     let mut manager = EventManager::new().map_err(|error| format!("no event loop: {error}"))?;
     let input = ConsoleInput::standard_input();
-    let mut events = EventLoop::new(machine, reader, teller, input);
+    let mut events = EventLoop::new(machine, reader, teller, input, agent);
     events.obey(commands);
     let id = manager.add_subscriber(events);
     loop {
@@ -81,6 +87,20 @@ fn run_machine(
         manager
             .run()
             .map_err(|error| format!("the event loop failed: {error}"))?;
+    }
+}
+
+fn agent_failed(config: &MachineConfig, error: &io::Error) -> String {
+    match &config.agent_socket {
+        Some(path) if error.kind() == io::ErrorKind::AddrInUse => format!(
+            "another machine of this name listens at {}: end it, or rename this one",
+            path.display()
+        ),
+        Some(path) => format!(
+            "the guest agent's socket {} cannot be made: {error}",
+            path.display()
+        ),
+        None => format!("the guest agent's timer cannot be had: {error}"),
     }
 }
 
