@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use kennel::supervisor::vm_process::SUBCOMMAND;
 use round_trip::RoundTrips;
 
 /// What went wrong, for people.
@@ -71,8 +72,11 @@ const METRICS: [(&str, &str); 2] = [
 
 fn main() -> ExitCode {
     // The VM processes are this very program, once more.
-    if let Some(code) = kennel_tests::tier::as_kennel() {
-        return code;
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|first| first == SUBCOMMAND)
+    {
+        return kennel::cli::main();
     }
     match Arguments::parse().what {
         What::List => {
