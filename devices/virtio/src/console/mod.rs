@@ -25,8 +25,6 @@ use crate::ring::Rings;
 mod control;
 mod face;
 mod port;
-#[cfg(test)]
-mod tests;
 mod work;
 
 use control::Owed;

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The console behind its transport, driven by a guest's driver over guest memory.
+
+mod flow;
+mod guest;
+mod handshake;
+mod hostile;
+mod interrupts;
+mod known_bugs;
+mod other_devices;
+mod registers;
+mod reset;
