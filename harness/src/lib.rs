@@ -9,6 +9,7 @@ pub mod guest;
 pub mod host;
 pub mod moment;
 pub mod probe;
+pub mod runtime_dir;
 pub mod simulate;
 pub mod spec;
 pub mod supervisor;
