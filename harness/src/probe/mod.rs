@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Probes: when one is attempted, what its outcome means, and how it asks the guest.
 
+pub mod ask;
+pub mod exec;
+pub mod ping;
+pub mod runner;
+pub mod suppression;
 pub mod worker;
+
+mod refusal;
 
 /// Which of a machine's probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
