@@ -5,8 +5,6 @@
 //! `LivenessDisabledByStarted`, `StartupDisabledByStarted`), other containers, pods without a
 //! status, and the manager's adding and removing of workers (`Add/Remove`, `CleanUp`).
 
-use proptest::prelude::*;
-
 use super::*;
 
 mod kubelet;
@@ -57,5 +55,16 @@ fn step(worker: &mut Worker, outcome: Outcome) -> Option<Finished> {
 
 /// What was said by [`step`].
 fn said(worker: &mut Worker, outcome: Outcome) -> Vec<Said> {
-    step(worker, outcome).expect("there is an attempt to come").said
+    step(worker, outcome)
+        .expect("there is an attempt to come")
+        .said
+}
+
+/// An attempt at `now`, all of whose tries have this outcome.
+fn all_tries(worker: &mut Worker, now: Moment, outcome: &Outcome) {
+    let mut attempt = worker.due(now);
+    assert!(attempt.is_some(), "due");
+    while let Some(Attempt { number, .. }) = attempt {
+        attempt = worker.finished(now, number, outcome.clone()).again;
+    }
 }
