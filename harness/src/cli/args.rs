@@ -41,6 +41,17 @@ const RUN_STATUS: &str = "\
 Exit status: 0 the machine Succeeded, 3 it Failed, 124 --timeout ran out, 1 Kennel could not run it,
 2 bad usage or a bad document, 130 interrupted.";
 
+const PROBE_STATUS: &str = "\
+Options and exit statuses are those of KubeVirt's virt-probe.
+
+  kennel probe --domainName default_dog --guestAgentPing
+  kennel probe --domainName default_dog --timeoutSeconds 5 --command cat -- /tmp/healthy
+  kennel probe --agent /run/vm/qga.sock --guestAgentPing       any other VMM's machine, QEMU's for one
+
+Exit status: 0 the guest is well; the command's own exit status, 128 and the signal's number if one
+killed it; 1 the agent's socket cannot be reached; 2 the agent refused or did not answer in time, or
+bad usage.";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Run the VirtualMachineInstance or VirtualMachine in FILE, in the foreground.
@@ -55,6 +66,9 @@ pub(super) enum Command {
     Validate(ValidateArgs),
     /// Play a script of probe outcomes to the document in FILE, in virtual time, and print the timeline.
     Simulate(SimulateArgs),
+    /// Ask a running machine's guest once: does its agent answer, does a command succeed there?
+    #[command(after_help = PROBE_STATUS)]
+    Probe(ProbeArgs),
     /// Build the guest image `kennel/guest`: a kernel and an initramfs.
     Guest {
         #[command(subcommand)]
@@ -92,6 +106,44 @@ pub(super) struct RunArgs {
     pub(super) image: ImageArgs,
     #[command(flatten)]
     pub(super) venue: VenueArgs,
+}
+
+/// `virt-probe`'s own spelling of its options.
+#[derive(Clone, Debug, Args)]
+#[command(rename_all = "camelCase")]
+pub(super) struct ProbeArgs {
+    /// The guest agent's socket, of any VMM.
+    #[arg(long, visible_alias = "socket", value_name = "SOCKET")]
+    pub(super) agent: Option<PathBuf>,
+    /// The machine, one that this user runs with `kennel run`: NAMESPACE_NAME.
+    #[arg(long, value_name = "NAMESPACE_NAME", required_unless_present = "agent",
+        value_parser = domain_name)]
+    pub(super) domain_name: Option<String>,
+    /// Ask whether the guest agent answers.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false",
+        default_missing_value = "true", hide_possible_values = true, hide_default_value = true,
+        value_name = "BOOL", action = clap::ArgAction::Set)]
+    pub(super) guest_agent_ping: bool,
+    /// Run this program in the guest, without a shell. Its arguments follow after --.
+    #[arg(long, value_name = "CMD")]
+    pub(super) command: Option<String>,
+    /// How long all of it may take, in seconds; fractions count.
+    #[arg(long, value_name = "T", default_value = "1", value_parser = duration)]
+    pub(super) timeout_seconds: Duration,
+    /// For virt-probe's sake; does nothing.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "", hide = true)]
+    mem_profile: Option<String>,
+    /// The program's arguments.
+    #[arg(last = true, value_name = "ARGS")]
+    pub(super) arguments: Vec<String>,
+}
+
+/// A name that is a file's name and no path.
+fn domain_name(text: &str) -> Result<String, String> {
+    if text.contains('/') || !text.contains('_') {
+        return Err("it is NAMESPACE_NAME, as in default_dog".into());
+    }
+    Ok(text.into())
 }
 
 #[derive(Debug, Subcommand)]
@@ -258,6 +310,60 @@ mod tests {
             panic!("run")
         };
         assert!(args.venue.no_box && !args.venue.in_box);
+    }
+
+    fn probe(words: &[&str]) -> Result<ProbeArgs, String> {
+        let words = ["kennel", "probe"].iter().chain(words);
+        match Cli::try_parse_from(words)
+            .map_err(|error| error.to_string())?
+            .command
+        {
+            Command::Probe(args) => Ok(args),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_words_of_virt_probe_are_understood() {
+        let args = probe(&["--domainName", "lab_vm", "--guestAgentPing"]).unwrap();
+        assert!(args.guest_agent_ping);
+        assert_eq!(args.domain_name.as_deref(), Some("lab_vm"));
+        assert_eq!(args.timeout_seconds, Duration::from_secs(1));
+
+        let line = "--domainName lab_vm --timeoutSeconds 5 --command cat -- -A --guestAgentPing";
+        let args = probe(&line.split(' ').collect::<Vec<_>>()).unwrap();
+        assert!(!args.guest_agent_ping);
+        assert_eq!(args.command.as_deref(), Some("cat"));
+        assert_eq!(args.arguments, ["-A", "--guestAgentPing"]);
+        assert_eq!(args.timeout_seconds, Duration::from_secs(5));
+
+        let line = "--socket /s --command true --memProfile=/x --guestAgentPing=false -v --";
+        let args = probe(&line.split(' ').collect::<Vec<_>>()).unwrap();
+        assert_eq!(args.agent, Some("/s".into()));
+        assert!(!args.guest_agent_ping);
+        assert!(probe(&["--agent", "/s", "--memProfile", "--guestAgentPing=true"]).is_ok());
+    }
+
+    #[test]
+    fn a_probe_says_whom_and_what() {
+        for (words, names) in [
+            (&["--guestAgentPing"][..], "--domainName"),
+            (
+                &["--domainName", "vm", "--guestAgentPing"],
+                "NAMESPACE_NAME",
+            ),
+            (
+                &["--domainName", "a_b/../x", "--guestAgentPing"],
+                "NAMESPACE_NAME",
+            ),
+            (
+                &["--agent", "/s", "--guestAgentPing", "--timeoutSeconds", "0"],
+                "zero",
+            ),
+        ] {
+            let error = probe(words).unwrap_err();
+            assert!(error.contains(names), "{words:?}: {error}");
+        }
     }
 
     #[test]

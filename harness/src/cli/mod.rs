@@ -5,6 +5,7 @@ mod args;
 mod demo;
 mod guest;
 mod host;
+mod probe;
 mod progress;
 mod run;
 mod simulate;
@@ -26,6 +27,8 @@ enum Failure {
     Usage(String),
     /// Kennel could not do it.
     CouldNot(String),
+    /// A command with exit statuses of its own: one of them, and why.
+    Status(u8, String),
 }
 
 impl Failure {
@@ -54,6 +57,7 @@ pub fn main() -> ExitCode {
         Command::Demo { which } => answer(demo::demo(&which)),
         Command::Simulate(args) => answer(simulate::simulate(&args)),
         Command::Validate(args) => answer(validate::validate(&args)),
+        Command::Probe(args) => answer(probe::probe(&args)),
         Command::Guest { what } => answer(guest::guest(&what)),
         Command::Host { what } => answer(host::host(what)),
     }
@@ -64,6 +68,7 @@ fn answer(answer: Answer) -> ExitCode {
         Ok(status) => return status.into(),
         Err(Failure::Usage(message)) => (EXIT_USAGE, message),
         Err(Failure::CouldNot(message)) => (EXIT_FAILURE, message),
+        Err(Failure::Status(status, message)) => (status, message),
     };
     for line in without_error_numbers(&message).lines() {
         progress::say(&format!("kennel: {line}"));
