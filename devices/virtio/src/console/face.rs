@@ -34,7 +34,7 @@ pub struct ConsoleEffects {
 pub struct AgentOutput {
     /// Bytes that were stored.
     pub len: usize,
-    /// There is more, for another call with more room.
+    /// There is more: call again, with room.
     pub more: bool,
     /// Nothing was taken, because the guest has sent control messages since: call [`VirtioPci::process`] first, so that
     /// bytes and events stay in order.

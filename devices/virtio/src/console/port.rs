@@ -99,19 +99,19 @@ impl Port {
         Ok(self.held.is_some() || rings.waiting(memory, self.tx)? > 0)
     }
 
-    /// Takes output of up to `elements` elements that are not begun yet, as far as `data` has room; the number of
-    /// bytes. An element goes back to the guest when its last byte was taken.
+    /// Takes output as far as `data` has room, and `elements`, which is counted down, allows to begin new elements; the
+    /// number of bytes. An element goes back to the guest when its last byte was taken.
     pub(super) fn take_output<M: GuestMemory>(
         &mut self,
         memory: &M,
         rings: &mut Rings,
-        elements: u16,
+        elements: &mut u16,
         data: &mut [u8],
     ) -> Result<usize, RingFault> {
-        let (mut done, mut left) = (0_usize, elements);
+        let mut done = 0_usize;
         while let Some(part) = data.get_mut(done..).filter(|part| !part.is_empty()) {
-            if self.held.is_none() && left > 0 {
-                left = left.saturating_sub(1);
+            if self.held.is_none() && *elements > 0 {
+                *elements = elements.saturating_sub(1);
                 self.held = rings.pop(memory, self.tx)?;
             }
             let Some(chain) = &mut self.held else {

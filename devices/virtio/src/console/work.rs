@@ -148,10 +148,10 @@ impl Console {
         printed: &mut Vec<u8>,
     ) -> Result<bool, RingFault> {
         let mut chunk = [0; PRINT_CHUNK_BYTES];
+        let console = &mut self.console;
+        let mut elements = rings.waiting(memory, console.tx())?;
         for _ in 0..PRINT_CHUNKS {
-            let elements = rings.waiting(memory, self.console.tx())?;
-            let console = &mut self.console;
-            let count = console.take_output(memory, rings, elements, &mut chunk)?;
+            let count = console.take_output(memory, rings, &mut elements, &mut chunk)?;
             printed.extend(chunk.iter().take(count));
             if count < PRINT_CHUNK_BYTES {
                 break;
@@ -218,7 +218,7 @@ impl Console {
         if !self.multiport || !self.agent.is_open() {
             return Ok(Taken::default());
         }
-        let elements = rings.waiting(memory, AGENT_TX)?;
+        let mut elements = rings.waiting(memory, AGENT_TX)?;
         if rings.waiting(memory, CONTROL_OUT)? > 0 {
             // Whether these bytes are still the same agent's is known when that message is.
             let process_first = true;
@@ -227,7 +227,7 @@ impl Console {
                 ..Taken::default()
             });
         }
-        let count = self.agent.take_output(memory, rings, elements, data)?;
+        let count = self.agent.take_output(memory, rings, &mut elements, data)?;
         Ok(Taken {
             len: count,
             more: self.agent.has_output(memory, rings)?,

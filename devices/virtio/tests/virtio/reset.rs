@@ -102,6 +102,18 @@ fn bytes_around_a_close_keep_to_their_side() {
 }
 
 #[test]
+fn a_close_and_an_open_in_one_go_leave_nothing_of_before() {
+    let mut guest = Guest::with_agent();
+    guest.add_bytes(AGENT_TX, b"old");
+    guest.add_bytes(CONTROL_OUT, &control_bytes(1, PORT_OPEN, 0));
+    guest.add_bytes(CONTROL_OUT, &control_bytes(1, PORT_OPEN, 1));
+    guest.process();
+    assert_eq!(guest.events.len(), 2);
+    guest.send(AGENT_TX, b"new");
+    assert_eq!(guest.take_agent_output(100), b"new");
+}
+
+#[test]
 fn what_is_said_on_a_closed_port_goes_back_unread() {
     let mut guest = Guest::up();
     let head = guest.send(AGENT_TX, b"nobody hears");
