@@ -44,3 +44,45 @@ impl Ping {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ping(answer: Result<Value, AgentError>) -> Outcome {
+        let deadline = Moment::from_nanos(7);
+        let mut ping = Ping::new(Duration::from_secs(1), deadline);
+        let Need::Call(call) = ping.next(Input::Begin) else {
+            panic!("a ping is a call");
+        };
+        assert_eq!((call.command, call.until), ("guest-ping", deadline));
+        match ping.next(Input::Answer(answer)) {
+            Need::Done(outcome) => outcome,
+            other => panic!("{other:?} after the answer"),
+        }
+    }
+
+    #[test]
+    fn only_an_answer_is_success() {
+        assert_eq!(ping(Ok(Value::Null)), Outcome::Success);
+        for (error, word) in [
+            (AgentError::TimedOut, "did not answer a ping within 1 s"),
+            (AgentError::NotConnected, "no guest agent is connected"),
+            (
+                AgentError::Refused {
+                    class: "CommandNotFound".into(),
+                    desc: "Command guest-ping has been disabled".into(),
+                },
+                "does not allow guest-ping",
+            ),
+        ] {
+            let Outcome::Failure(why) = ping(Err(error)) else {
+                panic!("{word}: no failure");
+            };
+            assert!(why.contains(word), "{why}");
+        }
+        for error in [AgentError::Restarted, AgentError::Garbled("x".into())] {
+            assert!(matches!(ping(Err(error)), Outcome::Error(_)));
+        }
+    }
+}
