@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Interrupt lines into KVM's in-kernel chips, kept by devices across rebuilds of the KVM VM.
+//! Interrupt lines into KVM's in-kernel chips, and doorbells out of it, kept by devices across
+//! rebuilds of the KVM VM.
 
 use std::sync::Arc;
 
 use kennel_pci::MsiMessage;
 use kvm_bindings::kvm_msi;
-use kvm_ioctls::VmFd;
+use kvm_ioctls::{IoEventAddress, NoDatamatch, VmFd};
 use parking_lot::RwLock;
 use vm_superio::Trigger;
+use vmm_sys_util::eventfd::EventFd;
 
 /// All lines of the machine; connected to whichever KVM VM runs at present.
 #[derive(Debug, Default)]
@@ -28,6 +30,22 @@ impl Interrupts {
         IrqLine {
             lines: Arc::clone(self),
             gsi,
+        }
+    }
+
+    /// Lets a guest's write at `address` signal `event` without an exit to this process, or no longer.
+    /// If KVM has no room for it, the write comes as an exit.
+    pub(crate) fn set_doorbell(&self, event: &EventFd, address: u64, rings: bool) {
+        let guard = self.vm.read();
+        let Some(vm) = guard.as_ref() else { return };
+        let place = IoEventAddress::Mmio(address);
+        let done = if rings {
+            vm.register_ioevent(event, &place, NoDatamatch)
+        } else {
+            vm.unregister_ioevent(event, &place, NoDatamatch)
+        };
+        if let Err(error) = done {
+            log::debug!("doorbell at {address:#x} to {rings}: {error}");
         }
     }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use kennel_pci::{ConfigEffects, DecodedBars, InterruptPin, PciFunction};
 use kennel_virtio::{
     AccessEffects, AgentOutput, Console, ConsoleEffects, DriverChange, Interrupts, Placement,
-    TransportError, VirtioPci,
+    TransportError, VirtioDevice, VirtioPci, spec,
 };
 use parking_lot::Mutex;
 use vm_device::DeviceMmio;
@@ -27,6 +27,7 @@ use crate::layout;
 pub struct VirtioConsole {
     device: Mutex<VirtioPci<Console>>,
     irq: IrqLine,
+    lines: Arc<Lines>,
     work: EventFd,
     /// The device was reset since the loop last looked.
     was_reset: AtomicBool,
@@ -41,6 +42,7 @@ impl VirtioConsole {
     pub fn new(lines: &Arc<Lines>) -> Result<Self, BoardError> {
         Ok(Self {
             device: Mutex::new(Self::build()?),
+            lines: Arc::clone(lines),
             irq: lines.line(layout::pci_intx_gsi(layout::CONSOLE_SLOT, 0)),
             work: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
             was_reset: AtomicBool::new(false),
@@ -112,6 +114,18 @@ impl VirtioConsole {
         }
     }
 
+    /// Most notifications then cost the vCPU no exit to this process and no wait for a lock.
+    fn set_doorbells(&self, bar: u64, ring: bool) {
+        let queues = Console::new().queue_sizes().len();
+        let step = usize::try_from(spec::NOTIFY_MULTIPLIER).unwrap_or(1);
+        for offset in (0..queues).map(|queue| queue.saturating_mul(step)) {
+            let address = bar
+                .saturating_add(spec::NOTIFY.into())
+                .saturating_add(u64::try_from(offset).unwrap_or(u64::MAX));
+            self.lines.set_doorbell(&self.work, address, ring);
+        }
+    }
+
     fn apply(&self, effects: AccessEffects) -> ConfigEffects {
         self.interrupt(effects.interrupts);
         if effects.driver == Some(DriverChange::Reset) {
@@ -119,6 +133,14 @@ impl VirtioConsole {
         }
         if effects.work {
             self.wake();
+        }
+        // A machine that is reset has no KVM VM, and its BARs are not decoded in the next one.
+        for change in effects.config.bar_changes() {
+            for (range, rings) in [(change.old, false), (change.new, true)] {
+                if let Some(range) = range {
+                    self.set_doorbells(range.start(), rings);
+                }
+            }
         }
         effects.config
     }
