@@ -3,6 +3,7 @@
 //! for a KVM that emulates its guests' code.
 
 mod actions;
+mod agent;
 mod bad_input;
 mod interrupts;
 mod registers;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         actions::tests(),
         interrupts::tests(),
         robustness::tests(),
+        agent::tests(),
         bad_input::tests(),
     ];
     let tests = tests.into_iter().flatten().collect();

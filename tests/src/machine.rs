@@ -14,7 +14,7 @@ use kennel_vmm::protocol::{Command, News, Notice};
 
 use tempfile::TempPath;
 
-use crate::payload;
+use crate::{mini_agent, payload};
 
 /// Longer than anything a test waits for, on any machine.
 const BOUND: Duration = Duration::from_secs(60);
@@ -57,7 +57,28 @@ impl Machine {
     #[must_use]
     pub fn start(letter: char, watchdog: Option<WatchdogConfig>) -> Self {
         let kernel = payload::write();
-        let mut machine = Self::spawn(&kernel, letter, watchdog);
+        let config = MachineConfig {
+            watchdog,
+            ..Self::config(&kernel, &letter.to_string())
+        };
+        let mut machine = Self::spawn(config);
+        machine.kernel = Some(kernel);
+        machine
+    }
+
+    /// Starts the bare-metal guest agent, which is told `cmdline`, with its socket at `socket`.
+    ///
+    /// # Panics
+    ///
+    /// The machine cannot be started.
+    #[must_use]
+    pub fn start_agent(cmdline: &str, socket: &Path) -> Self {
+        let kernel = mini_agent::write();
+        let config = MachineConfig {
+            agent_socket: Some(socket.to_owned()),
+            ..Self::config(&kernel, cmdline)
+        };
+        let mut machine = Self::spawn(config);
         machine.kernel = Some(kernel);
         machine
     }
@@ -69,24 +90,27 @@ impl Machine {
     /// The machine cannot be started.
     #[must_use]
     pub fn start_with(kernel: &Path) -> Self {
-        Self::spawn(kernel, 'w', None)
+        Self::spawn(Self::config(kernel, "w"))
+    }
+
+    fn config(kernel: &Path, cmdline: &str) -> MachineConfig {
+        MachineConfig {
+            memory_bytes: 16 << 20,
+            vcpus: 1,
+            kernel: kernel.to_path_buf(),
+            initrd: None,
+            initrd_overlay: vec![],
+            cmdline: cmdline.to_owned(),
+            watchdog: None,
+            agent_socket: None,
+        }
     }
 
     #[expect(
         clippy::expect_used,
         reason = "a test that cannot start its machine has failed"
     )]
-    fn spawn(kernel: &Path, letter: char, watchdog: Option<WatchdogConfig>) -> Self {
-        let config = MachineConfig {
-            memory_bytes: 16 << 20,
-            vcpus: 1,
-            kernel: kernel.to_path_buf(),
-            initrd: None,
-            initrd_overlay: vec![],
-            cmdline: letter.to_string(),
-            watchdog,
-            agent_socket: None,
-        };
+    fn spawn(config: MachineConfig) -> Self {
         let (sender, seen) = channel();
         let console = ConsoleEnds {
             input: Stdio::null(),
