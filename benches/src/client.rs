@@ -24,32 +24,36 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Connects to `path` and asks until the agent answers.
-    pub(crate) fn connect(path: &Path) -> Result<Self, Trouble> {
+    /// Connects to `path` and asks until the agent answers, or `check` finds that it never will.
+    pub(crate) fn connect(
+        path: &Path,
+        mut check: impl FnMut() -> Result<(), Trouble>,
+    ) -> Result<Self, Trouble> {
         let deadline = Instant::now() + FIRST_ANSWER;
-        loop {
-            match Self::try_connect(path, deadline) {
-                Ok(client) => return Ok(client),
-                Err(trouble) if Instant::now() > deadline => return Err(trouble),
-                Err(_) => std::thread::sleep(Duration::from_millis(20)),
-            }
-        }
-    }
-
-    fn try_connect(path: &Path, deadline: Instant) -> Result<Self, Trouble> {
-        let stream = UnixStream::connect(path)
-            .map_err(|error| Trouble::new(format!("{}: {error}", path.display())))?;
-        let mut client = Self {
-            stream,
-            next: 1,
-            received: vec![],
-        };
+        let mut client = None;
         while Instant::now() < deadline {
-            if client.sync()? {
-                return Ok(client);
+            check()?;
+            match &mut client {
+                None => {
+                    client = UnixStream::connect(path).ok().map(Self::new);
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Some(asking) => match asking.sync() {
+                    Ok(true) => return client.ok_or_else(|| Trouble::new("no client")),
+                    Ok(false) => {}
+                    Err(_) => client = None,
+                },
             }
         }
         Err(Trouble::new("the guest's agent does not answer"))
+    }
+
+    const fn new(stream: UnixStream) -> Self {
+        Self {
+            stream,
+            next: 1,
+            received: vec![],
+        }
     }
 
     /// Whether an answer to a sync came in a while: whatever comes after it is in step.

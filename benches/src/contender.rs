@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 
 use kennel::supervisor::vm_process::{ConsoleEnds, VmProcess, Word};
 use kennel_vmm::config::MachineConfig;
+use kennel_vmm::protocol::News;
 use tempfile::TempDir;
 
 use crate::Trouble;
@@ -30,16 +31,40 @@ pub(crate) struct Guest {
 #[derive(Debug)]
 pub(crate) struct Running {
     directory: TempDir,
-    _process: Process,
+    process: Process,
 }
 
-/// Held for its end.
+/// What ends when it is dropped.
 #[derive(Debug)]
-#[expect(dead_code, reason = "what it holds ends when it is dropped")]
 enum Process {
-    Kennel(VmProcess, Receiver<Word>),
+    Kennel {
+        _process: VmProcess,
+        words: Receiver<Word>,
+    },
     Qemu(Killed),
     Floor(JoinHandle<()>),
+}
+
+impl Process {
+    /// How it ended, if it has.
+    fn ended(&mut self) -> Option<String> {
+        match self {
+            Self::Kennel { words, .. } => words.try_iter().find_map(|word| match word {
+                Word::Gone => Some("Kennel's VM process ended".to_owned()),
+                Word::Notice(notice) => match notice.news {
+                    News::Failed { message } => Some(message),
+                    _ => None,
+                },
+            }),
+            Self::Qemu(Killed(child)) => {
+                let status = child.try_wait().ok()??;
+                Some(format!("{QEMU} ended: {status}"))
+            }
+            Self::Floor(thread) => thread
+                .is_finished()
+                .then(|| "the floor's thread ended".to_owned()),
+        }
+    }
 }
 
 /// A child that ends with its owner.
@@ -58,6 +83,13 @@ impl Running {
     /// Where the agent's clients connect.
     pub(crate) fn socket(&self) -> PathBuf {
         socket_in(&self.directory)
+    }
+
+    /// An error if it has ended by itself.
+    pub(crate) fn check(&mut self) -> Result<(), Trouble> {
+        self.process
+            .ended()
+            .map_or(Ok(()), |how| Err(Trouble::new(how)))
     }
 
     /// The guest in Kennel's machine.
@@ -81,7 +113,10 @@ impl Running {
         let process = VmProcess::start(config, ends, sender).map_err(Trouble::new)?;
         Ok(Self {
             directory,
-            _process: Process::Kennel(process, words),
+            process: Process::Kennel {
+                _process: process,
+                words,
+            },
         })
     }
 
@@ -90,7 +125,7 @@ impl Running {
         let directory = tempfile::tempdir().map_err(Trouble::new)?;
         let socket = socket_in(&directory);
         let mut qemu = Command::new(QEMU);
-        qemu.args(["-M", "pc", "-accel", "kvm", "-cpu", "host", "-nodefaults"])
+        qemu.args(["-M", "pc", "-accel", "kvm", "-nodefaults"])
             .args(["-display", "none", "-no-reboot", "-serial", "null"])
             .args(["-m", &guest.memory_mib.to_string()])
             .arg("-kernel")
@@ -112,12 +147,11 @@ impl Running {
         let child = qemu
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
             .spawn()
             .map_err(|error| Trouble::new(format!("{QEMU} cannot be started: {error}")))?;
         Ok(Self {
             directory,
-            _process: Process::Qemu(Killed(child)),
+            process: Process::Qemu(Killed(child)),
         })
     }
 
@@ -135,7 +169,7 @@ impl Running {
             .map_err(Trouble::new)?;
         Ok(Self {
             directory,
-            _process: Process::Floor(thread),
+            process: Process::Floor(thread),
         })
     }
 }

@@ -64,8 +64,9 @@ impl<'a> Contender<'a> {
         let (mut client, running) = match self.standing.take() {
             Some(standing) => standing,
             None => {
-                let running = (self.start)()?;
-                (Client::connect(&running.socket())?, running)
+                let mut running = (self.start)()?;
+                let socket = running.socket();
+                (Client::connect(&socket, || running.check())?, running)
             }
         };
         for _ in 0..WARM_UP {
