@@ -57,6 +57,12 @@ impl RuntimeDir {
         Self::of(xdg.as_deref(), rustix::process::geteuid().as_raw())
     }
 
+    /// This directory.
+    #[must_use]
+    pub const fn at(path: PathBuf) -> Self {
+        Self { path }
+    }
+
     fn of(xdg: Option<&OsStr>, uid: u32) -> Self {
         // The specification of XDG_RUNTIME_DIR: a relative path counts as none.
         let xdg = xdg.map(Path::new).filter(|path| path.is_absolute());

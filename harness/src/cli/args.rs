@@ -99,6 +99,10 @@ pub(super) struct RunArgs {
     /// standard error.
     #[arg(long, value_name = "FILE|-", overrides_with = "console")]
     pub(super) console: Option<PathBuf>,
+    /// Run probes by KubeVirt's own numbers: 10 s more of initial delay, and 1 s more of timeout for
+    /// exec and guestAgentPing.
+    #[arg(long)]
+    pub(super) compat: bool,
     /// End the machine after so long: seconds, or a number with a unit as in 90s or 5m.
     #[arg(long, value_name = "S", value_parser = duration, overrides_with = "timeout")]
     pub(super) timeout: Option<Duration>,

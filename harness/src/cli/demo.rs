@@ -9,12 +9,15 @@ use kennel_vmm::outlet::{Outlet, OutletWriter};
 use super::args::{Demo, DemoArgs};
 use super::progress::{print, say};
 use super::venue::{self, Venue};
-use super::{Answer, Failure, guest as guest_image, run};
+use super::{Answer, Failure, guest as guest_image, run, teller};
 use crate::demo::{Director, Review, Scene, scenes};
 use crate::guest;
+use crate::supervisor::asking::Asking;
+use crate::supervisor::console::Console;
+use crate::supervisor::controller::Controller;
 use crate::supervisor::events::Event;
 use crate::supervisor::verdict::{Cause, EXIT_FAILURE, Verdict};
-use crate::supervisor::{Console, Order, Run, Watcher, supervise};
+use crate::supervisor::{Order, Run, Watcher, supervise};
 use kennel_vmm::protocol::Notice;
 
 pub(super) fn demo(which: &Demo) -> Answer {
@@ -68,9 +71,12 @@ enum Played {
 fn play(scene: &Scene, config: MachineConfig) -> Result<Played, Failure> {
     let screen = Outlet::start("screen", Box::new(io::stderr())).map_err(Failure::could_not)?;
     let run = Run {
-        object: "default/demo".into(),
+        controller: Controller::single("demo"),
+        namespace: "default".into(),
         config,
         console: Console::Tapped(screen.writer()),
+        asking: Asking::nobody(),
+        runtime_dir: None,
         timeout: Some(crate::demo::LONGEST_SCENE),
     };
     let mut audience = Audience {
@@ -96,7 +102,7 @@ struct Audience {
 impl Watcher for Audience {
     fn event(&mut self, event: &Event) {
         // It takes everything at once.
-        let _taken = writeln!(self.screen, "{}", run::sentence(event));
+        let _taken = writeln!(self.screen, "{}", teller::sentence(event));
     }
 
     fn news(&mut self, notice: &Notice) -> Vec<Order> {

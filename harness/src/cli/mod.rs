@@ -9,6 +9,7 @@ mod probe;
 mod progress;
 mod run;
 mod simulate;
+mod teller;
 mod validate;
 mod venue;
 

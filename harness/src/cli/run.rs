@@ -2,25 +2,22 @@
 //! `kennel run`: a document, from admission to verdict.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::Path;
-use std::process::Stdio;
 
 use kennel_vmm::config::MachineConfig;
 use kennel_vmm::hypervisor::Hypervisor;
-use kennel_vmm::outlet::{Outlet, OutletWriter};
 
 use super::args::{ImageArgs, RunArgs};
 use super::progress::say;
+use super::teller::Teller;
 use super::venue::{self, Venue};
 use super::{Answer, Failure, guest as guest_image};
 use crate::guest;
+use crate::runtime_dir::RuntimeDir;
 use crate::spec::{self, Document, HostLimits, KernelSource, Vmi};
-use crate::supervisor::events::Event;
+use crate::supervisor::asking::Asking;
+use crate::supervisor::controller::{Controller, Options};
 use crate::supervisor::verdict::Verdict;
-use crate::supervisor::vm_process::ConsoleEnds;
-use crate::supervisor::{Console, Run, Watcher, supervise};
+use crate::supervisor::{Run, supervise};
 
 /// What every guest is told, before what the document adds.
 pub(super) const CMDLINE: &str = "console=ttyS0 quiet panic=-1 cryptomgr.notests";
@@ -49,17 +46,21 @@ fn here(args: &RunArgs, document: &Document) -> Answer {
         say(&format!("kennel: note: {note}"));
     }
     let mut teller = Teller::new(args.events.as_deref())?;
+    let options = Options {
+        compat: args.compat,
+        ..Options::default()
+    };
     let run = Run {
-        object: document.vmi.object(),
+        controller: Controller::new(document, options),
+        namespace: document.vmi.namespace.clone(),
         config: config(&document.vmi, &args.image)?,
-        console: Console::Ends(ConsoleEnds {
-            input: Stdio::inherit(),
-            output: console_output(args.console.as_deref())?,
-        }),
+        console: teller.console(document.kind, args.console.as_deref())?,
+        asking: Asking::of(document, options),
+        runtime_dir: Some(RuntimeDir::of_this_user()),
         timeout: args.timeout,
     };
     let verdict = supervise(run, &mut teller);
-    teller.outlet.close();
+    teller.close();
     match verdict.map_err(Failure::could_not)? {
         // People have read it in the last event.
         Verdict::Broken(message) if teller.json => Err(Failure::CouldNot(message)),
@@ -135,66 +136,6 @@ fn available_bytes(meminfo: &str) -> Option<u64> {
         .find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
-}
-
-fn console_output(path: Option<&Path>) -> Result<Stdio, Failure> {
-    Ok(match path {
-        None => Stdio::from(io::stderr()),
-        Some(path) if path == Path::new("-") => Stdio::inherit(),
-        Some(path) => Stdio::from(create("what the guest prints", path)?),
-    })
-}
-
-fn create(what: &str, path: &Path) -> Result<File, Failure> {
-    File::create(path).map_err(|error| {
-        let hint = "give a file in a directory that you may write to";
-        Failure::CouldNot(format!(
-            "cannot write {what} to {}: {error}; {hint}",
-            path.display()
-        ))
-    })
-}
-
-/// Tells events without ever waiting for whoever reads them.
-struct Teller {
-    outlet: Outlet,
-    writer: OutletWriter,
-    json: bool,
-}
-
-impl Teller {
-    /// JSON lines to `path`, or sentences to people.
-    fn new(path: Option<&Path>) -> Result<Self, Failure> {
-        let output: Box<dyn Write + Send> = match path {
-            None => Box::new(io::stderr()),
-            Some(path) if path == Path::new("-") => Box::new(io::stdout()),
-            Some(path) => Box::new(create("events", path)?),
-        };
-        let outlet = Outlet::start("events", output).map_err(Failure::could_not)?;
-        Ok(Self {
-            writer: outlet.writer(),
-            outlet,
-            json: path.is_some(),
-        })
-    }
-}
-
-impl Watcher for Teller {
-    fn event(&mut self, event: &Event) {
-        let line = match serde_json::to_string(event) {
-            Ok(json) if self.json => json,
-            _ => sentence(event),
-        };
-        // It takes everything at once.
-        let _taken = writeln!(self.writer, "{line}");
-    }
-}
-
-/// An event as a person reads it.
-pub(super) fn sentence(event: &Event) -> String {
-    let seconds = std::time::Duration::from_nanos(event.uptime_ns).as_secs_f64();
-    let message = super::without_error_numbers(&event.message);
-    format!("kennel: {seconds:10.3} s  {:<18} {message}", event.reason)
 }
 
 #[cfg(test)]

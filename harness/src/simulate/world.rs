@@ -146,6 +146,7 @@ impl<'a> World<'a> {
             Act::Tell { instance, command } => match command {
                 Command::Stop => self.ends(now, instance, Ending::Stopped),
                 Command::PressPowerButton => self.asked_to_shut_down(now, instance),
+                Command::Pause => self.does(now, instance, GuestAct::Pause),
                 Command::Resume => self.does(now, instance, GuestAct::Resume),
                 _ => vec![],
             },
@@ -156,6 +157,7 @@ impl<'a> World<'a> {
                 probe,
                 number,
                 deadline,
+                ..
             } => {
                 let (at, outcome) = self.answer(now, probe, deadline);
                 let probed = Happening::Probed {

@@ -3,14 +3,12 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::Stdio;
-use std::sync::mpsc::Sender;
 use std::thread::{self, JoinHandle};
 
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
 
 use kennel_vmm::outlet::OutletWriter;
 
-use super::Happening;
 use super::vm_process::ConsoleEnds;
 
 /// A line longer than this is handed on in pieces, in bytes.
@@ -44,10 +42,9 @@ fn in_foreground() -> bool {
     tcgetpgrp(io::stdin()).ok() == Some(rustix::process::getpgrp())
 }
 
-/// A console without input whose output goes to `screen` and, by lines, to `sender`.
+/// A console without input whose output is taken by lines, until `take` wants no more.
 pub(super) fn tap(
-    sender: Sender<Happening>,
-    mut screen: OutletWriter,
+    mut take: impl FnMut(&[u8]) -> bool + Send + 'static,
 ) -> io::Result<(ConsoleEnds, JoinHandle<()>)> {
     let (reader, writer) = io::pipe()?;
     let tap = thread::Builder::new()
@@ -60,10 +57,7 @@ pub(super) fn tap(
                     Ok(0) | Err(_) => break,
                     Ok(_) => {}
                 }
-                // It takes everything at once.
-                let _shown = screen.write_all(&line);
-                let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-                if sender.send(Happening::ConsoleLine(line)).is_err() {
+                if !take(&line) {
                     break;
                 }
             }
@@ -75,4 +69,9 @@ pub(super) fn tap(
         },
         tap,
     ))
+}
+
+/// Writes to a screen, which takes everything at once.
+pub(super) fn show(screen: &mut OutletWriter, bytes: &[u8]) {
+    let _taken = screen.write_all(bytes);
 }

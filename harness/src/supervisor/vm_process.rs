@@ -6,13 +6,16 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command as Program, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread;
-use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
 use kennel_vmm::config::MachineConfig;
 use kennel_vmm::protocol::{Command, Notice};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// The hidden subcommand that makes this program a VM process.
 pub const SUBCOMMAND: &str = "vm-process";
@@ -21,7 +24,10 @@ pub const CONTROL_FD: i32 = 3;
 /// This very program, also when its file has been replaced since.
 const THIS_PROGRAM: &str = "/proc/self/exe";
 /// How long a VM process may take to end after it was told to.
-const STOP_BOUND: Duration = Duration::from_millis(1_500);
+const STOP_BOUND: Timespec = Timespec {
+    tv_sec: 1,
+    tv_nsec: 500_000_000,
+};
 
 /// The console's two ends.
 #[derive(Debug)]
@@ -37,7 +43,7 @@ pub struct ConsoleEnds {
 pub enum Word {
     /// A notice.
     Notice(Box<Notice>),
-    /// The socket is closed: the process has ended or is about to.
+    /// The process has closed its socket and ended.
     Gone,
 }
 
@@ -45,6 +51,7 @@ pub enum Word {
 #[derive(Debug)]
 pub struct VmProcess {
     child: Child,
+    pidfd: Arc<OwnedFd>,
     socket: UnixStream,
 }
 
@@ -58,6 +65,19 @@ impl VmProcess {
         config: MachineConfig,
         console: ConsoleEnds,
         words: Sender<W>,
+    ) -> io::Result<Self> {
+        Self::start_telling(config, console, move |word| words.send(word.into()).is_ok())
+    }
+
+    /// Starts a VM process for `config`; what it says goes to `say`, until that wants no more.
+    ///
+    /// # Errors
+    ///
+    /// The process cannot be started.
+    pub fn start_telling(
+        config: MachineConfig,
+        console: ConsoleEnds,
+        say: impl FnMut(Word) -> bool + Send + 'static,
     ) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         let reader = ours.try_clone()?;
@@ -77,14 +97,17 @@ impl VmProcess {
         let child = program.spawn()?;
         // Our copy of the child's end would keep the socket open after the child's death.
         drop(program);
+        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
         let mut process = Self {
             child,
+            pidfd: Arc::new(pidfd),
             socket: ours,
         };
         process.tell(&Command::Start(Box::new(config)))?;
+        let pidfd = Arc::clone(&process.pidfd);
         thread::Builder::new()
             .name("vm-words".into())
-            .spawn(move || listen(reader, &words))?;
+            .spawn(move || listen(reader, &pidfd, say))?;
         Ok(process)
     }
 
@@ -111,23 +134,25 @@ impl VmProcess {
         let _told = self.socket.shutdown(std::net::Shutdown::Both);
     }
 
+    /// Kills it.
+    ///
+    /// # Errors
+    ///
+    /// It has ended already, or the kernel's.
+    pub fn kill(&self) -> io::Result<()> {
+        Ok(pidfd_send_signal(&self.pidfd, Signal::KILL)?)
+    }
+
     /// Waits for a process that said its last word; kills one that does not go.
     ///
     /// # Errors
     ///
     /// The kernel's.
     pub fn wait(&mut self) -> io::Result<ExitStatus> {
-        // The end of file comes first, so a process that is well goes at once.
-        let step = Duration::from_millis(5);
-        let mut waited = Duration::ZERO;
-        while waited < STOP_BOUND {
-            if let Some(status) = self.child.try_wait()? {
-                return Ok(status);
-            }
-            thread::sleep(step);
-            waited = waited.saturating_add(step);
+        if let Some(status) = self.child.try_wait()? {
+            return Ok(status);
         }
-        self.child.kill()?;
+        end(&self.pidfd)?;
         self.child.wait()
     }
 }
@@ -140,18 +165,37 @@ impl Drop for VmProcess {
     }
 }
 
-fn listen<W: From<Word>>(socket: UnixStream, words: &Sender<W>) {
+/// Waits until the process has ended; kills one that takes too long.
+fn end(pidfd: &OwnedFd) -> io::Result<()> {
+    let mut ends = [PollFd::new(pidfd, PollFlags::IN)];
+    let ended = loop {
+        match poll(&mut ends, Some(&STOP_BOUND)) {
+            Err(Errno::INTR) => {}
+            answer => break answer?,
+        }
+    };
+    if ended == 0 {
+        pidfd_send_signal(pidfd, Signal::KILL)?;
+    }
+    Ok(())
+}
+
+fn listen(socket: UnixStream, pidfd: &OwnedFd, mut say: impl FnMut(Word) -> bool) {
     for line in BufReader::new(socket).lines() {
         let Ok(line) = line else { break };
         match serde_json::from_str(&line) {
             Ok(notice) => {
-                if words.send(Word::Notice(Box::new(notice)).into()).is_err() {
+                if !say(Word::Notice(Box::new(notice))) {
                     return;
                 }
             }
             Err(error) => log::error!("the VM process said {line:?}, which is no notice: {error}"),
         }
     }
+    // Whoever hears of it finds the process gone, and need not wait.
+    if let Err(error) = end(pidfd) {
+        log::debug!("the VM process cannot be waited for: {error}");
+    }
     // Nobody listens any more once the supervisor has its verdict.
-    let _heard = words.send(Word::Gone.into());
+    let _heard = say(Word::Gone);
 }

@@ -103,6 +103,8 @@ pub enum Act {
         number: u64,
         /// The attempt is over by then, one way or the other.
         deadline: Moment,
+        /// Frozen file systems are no excuse any more.
+        freeze_counts: bool,
     },
     /// Ask its guest agent to shut the guest down.
     AskShutdown {

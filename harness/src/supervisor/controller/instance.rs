@@ -9,10 +9,9 @@ use super::conditions::{PausedBy, State};
 use super::happening::{Act, InstanceId};
 use super::ladder::{Ladder, Step};
 use super::plan::Plan;
-use super::probes::{Probes, Told};
+use super::probes::{Probes, Question, Told};
 use super::speech::{Speech, Topic};
 use crate::moment::Moment;
-use crate::probe::worker::Attempt;
 use crate::probe::{Outcome, ProbeKind};
 use crate::supervisor::events::{self, Said};
 use crate::supervisor::phase::Phase;
@@ -43,6 +42,7 @@ pub(super) struct Instance {
     broken: Option<String>,
     grace: Duration,
     replaced_if_failed: bool,
+    starts_paused: bool,
 }
 
 /// How an instance went.
@@ -73,6 +73,7 @@ impl Instance {
             broken: None,
             grace: plan.grace,
             replaced_if_failed: plan.replaces_failed(),
+            starts_paused: plan.starts_paused,
         }
     }
 
@@ -91,6 +92,9 @@ impl Instance {
     pub(super) fn created(&mut self, pid: Option<u32>, acts: &mut Vec<Act>) {
         self.phase = Phase::Scheduled;
         self.say(Said::created(pid), acts);
+        if self.starts_paused {
+            self.tell(Command::Pause, acts);
+        }
         // Told to end before it began.
         if self.ladder.is_some() {
             self.tell(Command::Stop, acts);
@@ -102,16 +106,13 @@ impl Instance {
         match news {
             News::Started => self.started(now),
             News::Paused { by_watchdog } => {
-                self.paused = Some(if *by_watchdog {
-                    PausedBy::Watchdog
-                } else {
-                    PausedBy::User
-                });
-                self.probes.paused(now, true);
+                let watchdog = by_watchdog.then_some(PausedBy::Watchdog);
+                self.paused = Some(watchdog.unwrap_or(PausedBy::User));
+                self.probes.paused(now, self.paused);
             }
             News::Resumed => {
                 self.paused = None;
-                self.probes.paused(now, false);
+                self.probes.paused(now, None);
             }
             News::Reset { .. } => self.probes.guest_reset(now),
             News::AgentConnected => self.agent_connected = true,
@@ -173,21 +174,26 @@ impl Instance {
         outcome: Outcome,
         acts: &mut Vec<Act>,
     ) {
+        let (told, again) = self.probes.finished(now, probe, number, outcome);
+        self.heed(now, probe, told, acts);
+        if let Some(question) = again {
+            self.ask(question, acts);
+        }
+        self.tell_ready(now, acts);
+    }
+
+    /// What attempts led to.
+    fn heed(&mut self, now: Moment, probe: ProbeKind, told: Vec<Told>, acts: &mut Vec<Act>) {
         let topic = match probe {
             ProbeKind::Liveness => Topic::LivenessProbe,
             ProbeKind::Readiness => Topic::ReadinessProbe,
         };
-        let (told, again) = self.probes.finished(now, probe, number, outcome);
         for told in told {
             match told {
                 Told::Event(said) => self.offer(now, topic, said, acts),
                 Told::LivenessFailed => self.liveness_failed(now, acts),
             }
         }
-        if let Some(attempt) = again {
-            self.attempt(probe, attempt, acts);
-        }
-        self.tell_ready(now, acts);
     }
 
     fn liveness_failed(&mut self, now: Moment, acts: &mut Vec<Act>) {
@@ -285,18 +291,19 @@ impl Instance {
         if let Some(step) = step {
             self.step(step, acts);
         }
-        for (probe, attempt) in self.probes.due(now) {
-            self.attempt(probe, attempt, acts);
+        for question in self.probes.due(now) {
+            self.ask(question, acts);
         }
         self.tell_ready(now, acts);
     }
 
-    fn attempt(&self, probe: ProbeKind, attempt: Attempt, acts: &mut Vec<Act>) {
+    fn ask(&self, question: Question, acts: &mut Vec<Act>) {
         acts.push(Act::Attempt {
             instance: self.id,
-            probe,
-            number: attempt.number,
-            deadline: attempt.deadline,
+            probe: question.probe,
+            number: question.attempt.number,
+            deadline: question.attempt.deadline,
+            freeze_counts: question.freeze_counts,
         });
     }
 

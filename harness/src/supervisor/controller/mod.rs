@@ -66,7 +66,10 @@ impl Controller {
     /// For what `document` wants.
     #[must_use]
     pub fn new(document: &Document, options: Options) -> Self {
-        let plan = Plan::of(document, options);
+        Self::with(Plan::of(document, options))
+    }
+
+    fn with(plan: Plan) -> Self {
         let slots = (0..plan.replicas()).map(|_| Slot::new()).collect();
         Self {
             plan,
@@ -78,6 +81,12 @@ impl Controller {
             shown: None,
             showing: Allowance::default(),
         }
+    }
+
+    /// For one instance of this name, without probes.
+    #[must_use]
+    pub fn single(name: &str) -> Self {
+        Self::with(Plan::single(name))
     }
 
     /// When [`Happening::TimePassed`] has something to do; an instant that has passed means now.

@@ -4,6 +4,8 @@
 use std::time::Duration;
 
 use super::policy::{self, Then};
+use crate::probe::ProbeKind;
+use crate::probe::suppression::parse_bool;
 use crate::spec::{Document, Handler, Kind, Probe};
 use crate::supervisor::phase::Phase;
 
@@ -18,6 +20,24 @@ pub struct Options {
     pub network: bool,
 }
 
+impl Options {
+    /// The document's probe as it is run; none if it has none, or it cannot be asked.
+    #[must_use]
+    pub fn probe(&self, document: &Document, kind: ProbeKind) -> Option<Probe> {
+        let probe = match kind {
+            ProbeKind::Liveness => &document.vmi.liveness,
+            ProbeKind::Readiness => &document.vmi.readiness,
+        };
+        let probe = probe.as_ref()?;
+        let network = matches!(probe.handler, Handler::HttpGet(_) | Handler::TcpSocket(_));
+        let probe = (self.network || !network).then(|| probe.clone())?;
+        Some(if self.compat { probe.compat() } else { probe })
+    }
+}
+
+/// KubeVirt's annotation that lets every `guestAgentPing` succeed without asking.
+const PAUSE_AGENT_PROBES: &str = "kubevirt.io/pause-guest-agent-probes";
+
 /// What is wanted.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Plan {
@@ -27,26 +47,36 @@ pub(super) struct Plan {
     pub(super) liveness: Option<Probe>,
     pub(super) readiness: Option<Probe>,
     pub(super) grace: Duration,
+    /// `startStrategy: Paused`.
+    pub(super) starts_paused: bool,
+    /// [`PAUSE_AGENT_PROBES`] is true.
+    pub(super) agent_probes_paused: bool,
 }
 
 impl Plan {
     pub(super) fn of(document: &Document, options: Options) -> Self {
-        let run = |probe: &Option<Probe>| {
-            let probe = probe.as_ref()?;
-            let network = matches!(probe.handler, Handler::HttpGet(_) | Handler::TcpSocket(_));
-            let probe = (options.network || !network).then(|| probe.clone())?;
-            Some(if options.compat {
-                probe.compat()
-            } else {
-                probe
-            })
-        };
+        let pause = document.vmi.annotations.get(PAUSE_AGENT_PROBES);
         Self {
             kind: document.kind,
             name: document.vmi.name.clone(),
-            liveness: run(&document.vmi.liveness),
-            readiness: run(&document.vmi.readiness),
+            liveness: options.probe(document, ProbeKind::Liveness),
+            readiness: options.probe(document, ProbeKind::Readiness),
             grace: document.vmi.termination_grace,
+            starts_paused: document.vmi.start_strategy_paused,
+            agent_probes_paused: pause.is_some_and(|value| parse_bool(value)),
+        }
+    }
+
+    /// One instance, and nothing asked of it.
+    pub(super) fn single(name: &str) -> Self {
+        Self {
+            kind: Kind::VirtualMachineInstance,
+            name: name.to_owned(),
+            liveness: None,
+            readiness: None,
+            grace: Duration::ZERO,
+            starts_paused: false,
+            agent_probes_paused: false,
         }
     }
 

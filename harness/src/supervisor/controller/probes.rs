@@ -1,26 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! An instance's two probes: both workers, and what keeps them from asking.
 
-use std::time::Duration;
-
+use super::conditions::PausedBy;
 use super::plan::Plan;
 use crate::moment::Moment;
+use crate::probe::suppression::{self, LONGEST_FREEZE, Machine, PauseReason, Suppression};
 use crate::probe::worker::{self, Attempt, Worker};
 use crate::probe::{Outcome, ProbeKind};
+use crate::spec::Handler;
 use crate::supervisor::events::{Said, Streak};
-
-/// The longest that frozen file systems keep probes from asking: a thaw that never comes must not
-/// hide a hung guest.
-pub(super) const LONGEST_FREEZE: Duration = Duration::from_secs(60);
 
 /// Both probes, as far as the document has them.
 #[derive(Debug)]
 pub(super) struct Probes {
-    liveness: Option<Worker>,
-    readiness: Option<Worker>,
-    paused: bool,
-    /// Since when the guest's file systems are frozen, if that still counts.
+    probes: Vec<Probe>,
+    paused: Option<PausedBy>,
+    /// Since when the guest's file systems are frozen.
     frozen: Option<Moment>,
+    /// `kubevirt.io/pause-guest-agent-probes`.
+    agent_probes_paused: bool,
+}
+
+#[derive(Debug)]
+struct Probe {
+    worker: Worker,
+    handler: Handler,
+}
+
+/// A question for the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Question {
+    pub(super) probe: ProbeKind,
+    pub(super) attempt: Attempt,
+    /// The guest has been frozen for so long that it is no excuse any more.
+    pub(super) freeze_counts: bool,
 }
 
 /// What an attempt led to.
@@ -32,26 +45,41 @@ pub(super) enum Told {
 
 impl Probes {
     pub(super) fn new(plan: &Plan) -> Self {
-        let worker = |kind, probe: &Option<_>| probe.as_ref().map(|it| Worker::new(kind, it));
+        let both = [
+            (ProbeKind::Liveness, &plan.liveness),
+            (ProbeKind::Readiness, &plan.readiness),
+        ];
+        let probe = |(kind, probe): (_, &Option<crate::spec::Probe>)| {
+            let probe = probe.as_ref()?;
+            Some(Probe {
+                worker: Worker::new(kind, probe),
+                handler: probe.handler.clone(),
+            })
+        };
         Self {
-            liveness: worker(ProbeKind::Liveness, &plan.liveness),
-            readiness: worker(ProbeKind::Readiness, &plan.readiness),
-            paused: false,
+            probes: both.into_iter().filter_map(probe).collect(),
+            paused: None,
             frozen: None,
+            agent_probes_paused: plan.agent_probes_paused,
         }
     }
 
     fn workers(&mut self) -> impl Iterator<Item = &mut Worker> {
-        self.liveness.iter_mut().chain(&mut self.readiness)
+        self.probes.iter_mut().map(|probe| &mut probe.worker)
+    }
+
+    fn readiness(&self) -> Option<&Worker> {
+        let mut workers = self.probes.iter().map(|probe| &probe.worker);
+        workers.find(|worker| worker.kind() == ProbeKind::Readiness)
     }
 
     pub(super) fn has_readiness(&self) -> bool {
-        self.readiness.is_some()
+        self.readiness().is_some()
     }
 
     /// Whether readiness says Ready; there is nobody to say otherwise without the probe.
     pub(super) fn ready(&self) -> bool {
-        self.readiness.as_ref().is_none_or(Worker::is_ready)
+        self.readiness().is_none_or(Worker::is_ready)
     }
 
     /// The vCPUs run.
@@ -68,7 +96,7 @@ impl Probes {
         }
     }
 
-    pub(super) fn paused(&mut self, now: Moment, paused: bool) {
+    pub(super) fn paused(&mut self, now: Moment, paused: Option<PausedBy>) {
         self.paused = paused;
         self.suspend_or_resume(now);
     }
@@ -78,10 +106,21 @@ impl Probes {
         self.suspend_or_resume(now);
     }
 
+    fn machine(&self, now: Moment) -> Machine {
+        Machine {
+            paused: self.paused.map(|by| match by {
+                PausedBy::User => PauseReason::User,
+                PausedBy::Watchdog => PauseReason::Watchdog,
+            }),
+            frozen_for: self.frozen.map(|since| now.since(since)),
+            agent_probes_paused: self.agent_probes_paused,
+        }
+    }
+
     fn suspend_or_resume(&mut self, now: Moment) {
-        let suspended = self.paused || self.frozen.is_some();
-        for worker in self.workers() {
-            if suspended {
+        let machine = self.machine(now);
+        for Probe { worker, handler } in &mut self.probes {
+            if suppression::of(handler, &machine) == Suppression::Suspended {
                 worker.suspend(now);
             } else {
                 worker.resume(now);
@@ -104,21 +143,38 @@ impl Probes {
     }
 
     pub(super) fn next_due(&self) -> Option<Moment> {
-        let workers = self.liveness.iter().chain(&self.readiness);
-        let thaw = self.frozen.map(|since| since.after(LONGEST_FREEZE));
+        let workers = self.probes.iter().map(|probe| &probe.worker);
+        // Once it is no excuse any more, nobody is suspended for it.
+        let suspended = workers.clone().any(Worker::is_suspended);
+        let excused = self.frozen.filter(|_| suspended && self.paused.is_none());
+        let thaw = excused.map(|since| since.after(LONGEST_FREEZE));
         workers.filter_map(Worker::next_due).chain(thaw).min()
     }
 
-    /// The attempts to begin now.
-    pub(super) fn due(&mut self, now: Moment) -> Vec<(ProbeKind, Attempt)> {
-        if self
-            .frozen
-            .is_some_and(|since| now >= since.after(LONGEST_FREEZE))
-        {
-            self.frozen(now, false);
+    /// The attempts to begin now. One that succeeds without being made is over already: a success
+    /// is no event, and what it does to readiness shows there.
+    pub(super) fn due(&mut self, now: Moment) -> Vec<Question> {
+        if self.frozen.is_some() {
+            self.suspend_or_resume(now);
         }
-        let attempt = |worker: &mut Worker| Some((worker.kind(), worker.due(now)?));
-        self.workers().filter_map(attempt).collect()
+        let machine = self.machine(now);
+        let mut questions = vec![];
+        for Probe { worker, handler } in &mut self.probes {
+            let Some(attempt) = worker.due(now) else {
+                continue;
+            };
+            let probe = worker.kind();
+            if suppression::of(handler, &machine) == Suppression::Succeeds {
+                let _success = worker.finished(now, attempt.number, Outcome::Success);
+            } else {
+                questions.push(Question {
+                    probe,
+                    attempt,
+                    freeze_counts: machine.frozen_for.is_some(),
+                });
+            }
+        }
+        questions
     }
 
     /// An attempt is over; with what it led to, and the next try of it.
@@ -128,19 +184,21 @@ impl Probes {
         probe: ProbeKind,
         number: u64,
         outcome: Outcome,
-    ) -> (Vec<Told>, Option<Attempt>) {
-        let worker = match probe {
-            ProbeKind::Liveness => &mut self.liveness,
-            ProbeKind::Readiness => &mut self.readiness,
-        };
-        let Some(worker) = worker else {
+    ) -> (Vec<Told>, Option<Question>) {
+        let freeze_counts = self.frozen.is_some();
+        let Some(worker) = self.workers().find(|worker| worker.kind() == probe) else {
             return (vec![], None);
         };
         let finished = worker.finished(now, number, outcome);
         let told = finished.said.into_iter();
+        let again = finished.again.map(|attempt| Question {
+            probe,
+            attempt,
+            freeze_counts,
+        });
         (
             told.filter_map(|said| told_of(probe, said)).collect(),
-            finished.again,
+            again,
         )
     }
 }

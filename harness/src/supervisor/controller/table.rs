@@ -25,6 +25,15 @@ pub struct Row {
     pub status: PrintableStatus,
 }
 
+impl Row {
+    /// Whether nobody would see a difference.
+    fn looks_like(&self, other: &Self, with_status: bool) -> bool {
+        let seen = |row: &Self| (row.name.clone(), row.phase, row.ready);
+        let more = |row: &Self| (row.status, row.restarts);
+        seen(self) == seen(other) && (!with_status || more(self) == more(other))
+    }
+}
+
 /// All of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
@@ -35,16 +44,21 @@ pub struct Table {
 }
 
 impl Table {
-    /// `NAME AGE PHASE IP NODENAME READY`, as `kubectl get vmi` prints it; of a VirtualMachine,
-    /// `STATUS RESTARTS` after it.
+    /// What has changed since `before`, as `kubectl get vmi --watch` prints it: the header first of
+    /// all, `NAME AGE PHASE IP NODENAME READY` and of a VirtualMachine `STATUS RESTARTS` after it,
+    /// then a line for each instance that is not what it was.
     #[must_use]
-    pub fn live(&self, now: Moment, node: &str) -> String {
+    pub fn changes(&self, before: Option<&Self>, now: Moment, node: &str) -> String {
         let mut header = vec!["NAME", "AGE", "PHASE", "IP", "NODENAME", "READY"];
         if self.with_status {
             header.extend(["STATUS", "RESTARTS"]);
         }
         let mut lines = vec![own(&header)];
-        for row in &self.rows {
+        for (place, row) in self.rows.iter().enumerate() {
+            let before = before.and_then(|before| before.rows.get(place));
+            if before.is_some_and(|before| before.looks_like(row, self.with_status)) {
+                continue;
+            }
             let mut line = vec![
                 row.name.clone(),
                 age(now.since(row.created_at)),
@@ -58,7 +72,14 @@ impl Table {
             }
             lines.push(line);
         }
-        aligned(&lines)
+        // Lines that come later must stand under those that came before.
+        let names = self.rows.iter().map(|row| row.name.chars().count());
+        let widths = [names.max().unwrap_or_default(), 5, 9, 6, 8, 5, 16];
+        let text = aligned(&lines, &widths);
+        match (before, text.split_once('\n')) {
+            (Some(_), Some((_, rows))) => rows.to_owned(),
+            _ => text,
+        }
     }
 
     /// `NAME PHASE READY RESTARTS`; of a VirtualMachine, `STATUS` after it.
@@ -81,7 +102,7 @@ impl Table {
             }
             lines.push(line);
         }
-        aligned(&lines)
+        aligned(&lines, &[])
     }
 }
 
@@ -93,13 +114,14 @@ fn truth(ready: bool) -> &'static str {
     if ready { "True" } else { "False" }
 }
 
-/// Columns as wide as their widest word, three spaces apart, none behind the last.
-fn aligned(lines: &[Vec<String>]) -> String {
+/// Columns as wide as their widest word and `least`, three spaces apart, none behind the last.
+fn aligned(lines: &[Vec<String>], least: &[usize]) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
         let words = lines.iter().filter_map(|line| line.get(column));
+        let words = words.map(|word| word.chars().count());
         words
-            .map(|word| word.chars().count())
+            .chain(least.get(column).copied())
             .max()
             .unwrap_or_default()
     };
@@ -178,11 +200,20 @@ mod tests {
         };
         let now = Moment::ZERO.after(Duration::from_secs(152));
         assert_eq!(
-            table.live(now, "host"),
-            "NAME     AGE     PHASE     IP       NODENAME   READY\n\
-             a        2m32s   Running   <none>   host       True\n\
-             longer   2m32s   Failed    <none>   host       False\n"
+            table.changes(None, now, "host"),
+            "NAME     AGE     PHASE       IP       NODENAME   READY\n\
+             a        2m32s   Running     <none>   host       True\n\
+             longer   2m32s   Failed      <none>   host       False\n"
         );
+        let before = table.clone();
+        assert_eq!(table.changes(Some(&before), now, "host"), "");
+        table.rows[1].status = PrintableStatus::Stopped;
+        table.rows[0].ready = false;
+        assert_eq!(
+            table.changes(Some(&before), now, "host"),
+            "a        2m32s   Running     <none>   host       False\n"
+        );
+        table = before;
         table.with_status = true;
         assert_eq!(
             table.closing(),

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Asks guests without holding up the supervisor: a thread for each probe of an instance, as a probe
+//! has one attempt at a time, and one for a shutdown.
+
+use std::path::Path;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::Arrival;
+use super::controller::{Happening, InstanceId, Options};
+use crate::agent::Connection;
+use crate::probe::runner::AgentRunner;
+use crate::probe::{Outcome, ProbeKind};
+use crate::spec::{Document, Probe};
+
+/// Enough for a probe: it talks to a socket.
+const STACK: usize = 256 << 10;
+
+/// How the guests of a document are asked.
+#[derive(Clone, Debug, Default)]
+pub struct Asking {
+    liveness: Option<Probe>,
+    readiness: Option<Probe>,
+}
+
+/// One attempt to be made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ask {
+    pub(super) number: u64,
+    pub(super) deadline: Instant,
+    /// Frozen file systems are no excuse.
+    pub(super) freeze_counts: bool,
+}
+
+impl Asking {
+    /// By the document's probes, as these options read them.
+    #[must_use]
+    pub fn of(document: &Document, options: Options) -> Self {
+        Self {
+            liveness: options.probe(document, ProbeKind::Liveness),
+            readiness: options.probe(document, ProbeKind::Readiness),
+        }
+    }
+
+    /// Not at all: for machines without probes.
+    #[must_use]
+    pub fn nobody() -> Self {
+        Self::default()
+    }
+
+    /// Whether there is anything to ask an agent.
+    pub(super) const fn needs_agent(&self) -> bool {
+        self.liveness.is_some() || self.readiness.is_some()
+    }
+
+    /// A line to the guest behind `socket`, for one probe.
+    pub(super) fn line(
+        &self,
+        instance: InstanceId,
+        probe: ProbeKind,
+        socket: Option<&Path>,
+        sender: Sender<Arrival>,
+    ) -> Line {
+        let (asks, asked) = mpsc::channel();
+        let wanted = match probe {
+            ProbeKind::Liveness => &self.liveness,
+            ProbeKind::Readiness => &self.readiness,
+        };
+        let runner = wanted.as_ref().zip(socket).map(|(wanted, socket)| {
+            AgentRunner::new(wanted.handler.clone(), wanted.timeout, socket)
+        });
+        let started = runner.is_some_and(|runner| {
+            let answer = move |number, outcome| {
+                let probed = probed(instance, probe, number, outcome);
+                sender.send(Arrival::Answer(probed)).is_ok()
+            };
+            thread::Builder::new()
+                .name(format!("{}-probe", probe.name().to_lowercase()))
+                .stack_size(STACK)
+                .spawn(move || run(runner, &asked, answer))
+                .is_ok()
+        });
+        Line {
+            instance,
+            probe,
+            asks: started.then_some(asks),
+        }
+    }
+}
+
+fn probed(instance: InstanceId, probe: ProbeKind, number: u64, outcome: Outcome) -> Happening {
+    Happening::Probed {
+        instance,
+        probe,
+        number,
+        outcome,
+    }
+}
+
+/// Attempts as they are asked for, until nobody asks or listens any more.
+fn run(mut runner: AgentRunner, asks: &Receiver<Ask>, answer: impl Fn(u64, Outcome) -> bool) {
+    for ask in asks {
+        let outcome = runner.attempt(ask.deadline, ask.freeze_counts);
+        if !answer(ask.number, outcome) {
+            return;
+        }
+        runner.clean_up();
+    }
+}
+
+/// A line to one guest, for one probe. Its thread ends with it, once its last attempt is over.
+#[derive(Debug)]
+pub(super) struct Line {
+    instance: InstanceId,
+    probe: ProbeKind,
+    asks: Option<Sender<Ask>>,
+}
+
+impl Line {
+    /// Has an attempt made; an answer at once if nobody can make it.
+    pub(super) fn attempt(&self, ask: Ask) -> Option<Happening> {
+        let asked = self.asks.as_ref().map(|asks| asks.send(ask));
+        if matches!(asked, Some(Ok(()))) {
+            return None;
+        }
+        let why = "the probe cannot be asked: no agent's socket, or no thread for it";
+        let outcome = Outcome::Error(why.to_owned());
+        Some(probed(self.instance, self.probe, ask.number, outcome))
+    }
+}
+
+/// Asks the agent behind `socket` to shut its guest down; an answer at once if it cannot be asked.
+pub(super) fn shut_down(
+    instance: InstanceId,
+    socket: Option<&Path>,
+    by: Instant,
+    sender: Sender<Arrival>,
+) -> Option<Happening> {
+    let answered = move |answer| Happening::ShutdownAnswered { instance, answer };
+    let Some(socket) = socket.map(Path::to_owned) else {
+        return Some(answered(
+            Err("the machine has no agent's socket".to_owned()),
+        ));
+    };
+    let started = thread::Builder::new()
+        .name("agent-shutdown".into())
+        .stack_size(STACK)
+        .spawn(move || {
+            let asked = Connection::open(&socket).and_then(|mut agent| {
+                agent.call("guest-shutdown", &json!({ "mode": "powerdown" }), by)
+            });
+            let answer = asked.map(drop).map_err(|error| error.to_string());
+            // Nobody listens any more once the run is over.
+            let _heard = sender.send(Arrival::Answer(answered(answer)));
+        });
+    let failed = started.err()?;
+    Some(answered(Err(failed.to_string())))
+}

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Carries out what the controller wants, in real time: the only clock of a run.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::Instant;
+
+use kennel_vmm::protocol::{Command, Notice};
+use signal_hook::consts::SIGCONT;
+
+use super::agent_socket::Claim;
+use super::asking::Ask;
+use super::controller::{Act, Happening, InstanceId};
+use super::events::Said;
+use super::hosted::Hosted;
+use super::verdict::{Cause, Verdict};
+use super::vm_process::Word;
+use super::{Arrival, Order, Run, Watcher};
+use crate::moment::Moment;
+
+/// A run in progress.
+pub(super) struct Edge<'a> {
+    run: Run,
+    watcher: &'a mut dyn Watcher,
+    sender: Sender<Arrival>,
+    /// The supervisor's time begins here.
+    began: Instant,
+    hosted: BTreeMap<InstanceId, Hosted>,
+    /// What a watcher wants told later.
+    later: Vec<(Moment, Command)>,
+    verdict: Option<Verdict>,
+    table_changed: bool,
+}
+
+/// When an instance's events happened, as far as its VM process told: real time and VM time in ns.
+type Stamp = Option<(InstanceId, u64, u64)>;
+
+impl<'a> Edge<'a> {
+    pub(super) fn new(run: Run, watcher: &'a mut dyn Watcher, sender: Sender<Arrival>) -> Self {
+        Self {
+            run,
+            watcher,
+            sender,
+            began: Instant::now(),
+            hosted: BTreeMap::new(),
+            later: vec![],
+            verdict: None,
+            table_changed: false,
+        }
+    }
+
+    /// To the verdict.
+    pub(super) fn run(mut self, arrivals: &Receiver<Arrival>) -> Verdict {
+        // A timeout beyond the end of time is none.
+        let deadline = self.run.timeout.map(|timeout| Moment::ZERO.after(timeout));
+        self.happen(Happening::TimePassed, None);
+        loop {
+            if let Some(verdict) = self.verdict.take() {
+                self.too_late(arrivals);
+                return verdict;
+            }
+            let now = self.now();
+            if deadline.is_some_and(|at| at <= now) {
+                self.happen(Happening::Stop(Cause::Timeout), None);
+            }
+            self.tell_due(now);
+            match self.wait(arrivals, deadline.filter(|at| *at > now)) {
+                Some(arrival) => self.arrived(arrival),
+                None => self.happen(Happening::TimePassed, None),
+            }
+        }
+    }
+
+    fn now(&self) -> Moment {
+        Moment::ZERO.after(self.began.elapsed())
+    }
+
+    /// The next arrival; none if something is due before.
+    fn wait(&self, arrivals: &Receiver<Arrival>, deadline: Option<Moment>) -> Option<Arrival> {
+        let due = self.run.controller.next_due();
+        let later = self.later.iter().map(|(at, _)| *at);
+        let wake = later.chain(due).chain(deadline).min();
+        let wake = wake.and_then(|at| self.began.checked_add(at.since(Moment::ZERO)));
+        match wake {
+            // This end holds a sender: an error is the time that passed.
+            Some(at) => {
+                let wait = at.saturating_duration_since(Instant::now());
+                arrivals.recv_timeout(wait).ok()
+            }
+            None => arrivals.recv().ok(),
+        }
+    }
+
+    fn arrived(&mut self, arrival: Arrival) {
+        match arrival {
+            // Goes on after a pause, as a stopped job does; a running machine takes no notice.
+            Arrival::Signal(SIGCONT) => self.happen(Happening::Resume, None),
+            Arrival::Signal(signal) => self.happen(Happening::Stop(Cause::Signal(signal)), None),
+            Arrival::ConsoleLine(line) => {
+                let orders = self.watcher.console_line(&line);
+                self.obey(orders);
+            }
+            Arrival::Answer(happening) => self.happen(happening, None),
+            Arrival::Word(instance, Word::Notice(notice)) => self.notice(instance, &notice),
+            Arrival::Word(instance, Word::Gone) => {
+                let how = self.hosted.get_mut(&instance).map(Hosted::gone);
+                let how = how.unwrap_or_default();
+                self.happen(Happening::Gone { instance, how }, None);
+                self.hosted.remove(&instance);
+            }
+        }
+    }
+
+    fn notice(&mut self, instance: InstanceId, notice: &Notice) {
+        let now = self.now();
+        if let Some(hosted) = self.hosted.get_mut(&instance) {
+            hosted.uptime.hear(now, notice.uptime_ns, &notice.news);
+        }
+        let happening = Happening::News {
+            instance,
+            news: notice.news.clone(),
+        };
+        let stamp = (instance, notice.realtime_ns, notice.uptime_ns);
+        self.happen(happening, Some(stamp));
+        let orders = self.watcher.news(notice);
+        self.obey(orders);
+    }
+
+    fn obey(&mut self, orders: Vec<Order>) {
+        for order in orders {
+            match order {
+                Order::Now(command) => self.tell_all(&command),
+                Order::After(wait, command) => self.later.push((self.now().after(wait), command)),
+                Order::Finish => self.happen(Happening::Stop(Cause::Done), None),
+            }
+        }
+    }
+
+    fn tell_due(&mut self, now: Moment) {
+        let (due, later) = std::mem::take(&mut self.later)
+            .into_iter()
+            .partition(|(at, _)| *at <= now);
+        self.later = later;
+        let due: Vec<_> = due;
+        for (_, command) in due {
+            self.tell_all(&command);
+        }
+    }
+
+    fn tell_all(&mut self, command: &Command) {
+        self.hosted
+            .values_mut()
+            .for_each(|hosted| hosted.tell(command));
+    }
+
+    /// Something happened, and so does all that comes of it at once.
+    fn happen(&mut self, happening: Happening, stamp: Stamp) {
+        let mut happenings = VecDeque::from([happening]);
+        while let Some(happening) = happenings.pop_front() {
+            let now = self.now();
+            for act in self.run.controller.happened(now, happening) {
+                happenings.extend(self.act(now, act, stamp));
+            }
+        }
+        // Of what passes within an instant, nobody need see more than the end.
+        if std::mem::take(&mut self.table_changed) {
+            let table = self.run.controller.table();
+            self.watcher.table(&table, self.now());
+        }
+    }
+
+    /// Does it; with what has come of it already.
+    fn act(&mut self, now: Moment, act: Act, stamp: Stamp) -> Option<Happening> {
+        match act {
+            Act::Create { instance, name } => return Some(self.create(instance, &name)),
+            Act::Event { instance, said } => self.say(now, instance, said, stamp),
+            Act::ShowTable => self.table_changed = true,
+            Act::Finish(verdict) => self.verdict = Some(verdict),
+            Act::Tell { instance, command } => {
+                if let Some(hosted) = self.hosted.get_mut(&instance) {
+                    hosted.tell(&command);
+                }
+            }
+            Act::Kill { instance } => {
+                if let Some(hosted) = self.hosted.get(&instance) {
+                    hosted.kill();
+                }
+            }
+            Act::Attempt {
+                instance,
+                probe,
+                number,
+                deadline,
+                freeze_counts,
+            } => {
+                let ask = Ask {
+                    number,
+                    deadline: self.instant(deadline),
+                    freeze_counts,
+                };
+                let hosted = self.hosted.get_mut(&instance)?;
+                return hosted.attempt(&self.run.asking, instance, probe, ask);
+            }
+            Act::AskShutdown { instance, deadline } => {
+                let by = self.instant(deadline);
+                return self
+                    .hosted
+                    .get(&instance)?
+                    .ask_shutdown(instance, by, &self.sender);
+            }
+        }
+        None
+    }
+
+    fn instant(&self, at: Moment) -> Instant {
+        let instant = self.began.checked_add(at.since(Moment::ZERO));
+        instant.unwrap_or(self.began)
+    }
+
+    fn create(&mut self, instance: InstanceId, name: &str) -> Happening {
+        let object = format!("{}/{name}", self.run.namespace);
+        let claim = match self.claim(name) {
+            Ok(claim) => claim,
+            Err(message) => return Happening::CreateFailed { instance, message },
+        };
+        let mut config = self.run.config.clone();
+        config.agent_socket = claim.as_ref().map(|claim| claim.socket().to_owned());
+        let console = &self.run.console;
+        let started = Hosted::start(config, object, name, console, claim, instance, &self.sender);
+        match started {
+            Ok(hosted) => {
+                let pid = Some(hosted.pid());
+                self.hosted.insert(instance, hosted);
+                Happening::Created { instance, pid }
+            }
+            Err(error) => Happening::CreateFailed {
+                instance,
+                message: error.to_string(),
+            },
+        }
+    }
+
+    /// A socket for its agent. Without probes that need it, it may do without.
+    fn claim(&self, name: &str) -> Result<Option<Claim>, String> {
+        let Some(dir) = &self.run.runtime_dir else {
+            return Ok(None);
+        };
+        match Claim::new(dir, &self.run.namespace, name) {
+            Ok(claim) => Ok(Some(claim)),
+            Err(error) if self.run.asking.needs_agent() => Err(error.to_string()),
+            Err(error) => {
+                log::warn!("{name} has no socket for its guest agent: {error}");
+                Ok(None)
+            }
+        }
+    }
+
+    fn say(&mut self, now: Moment, instance: InstanceId, said: Said, stamp: Stamp) {
+        let Some(hosted) = self.hosted.get(&instance) else {
+            return;
+        };
+        let (realtime_ns, uptime_ns) = match stamp {
+            Some((of, realtime_ns, uptime_ns)) if of == instance => (realtime_ns, uptime_ns),
+            _ => (kennel_vmm::clock::realtime_ns(), hosted.uptime.ns(now)),
+        };
+        let event = said.at(&hosted.object, realtime_ns, uptime_ns);
+        self.watcher.event(&event);
+    }
+
+    /// What comes after the verdict is heard, and changes nothing.
+    fn too_late(&mut self, arrivals: &Receiver<Arrival>) {
+        for arrival in arrivals.try_iter() {
+            if let Arrival::ConsoleLine(line) = arrival {
+                let _orders = self.watcher.console_line(&line);
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! An instance on this host: its VM process, its console, and whoever asks its guest.
+
+use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use kennel_vmm::config::MachineConfig;
+use kennel_vmm::protocol::Command;
+
+use super::agent_socket::Claim;
+use super::asking::{self, Ask, Asking, Line};
+use super::console::Console;
+use super::controller::{Happening, InstanceId};
+use super::uptime::Uptime;
+use super::vm_process::VmProcess;
+use super::{Arrival, SuperviseError, failed};
+use crate::probe::ProbeKind;
+
+/// An instance's part of this host.
+#[derive(Debug)]
+pub(super) struct Hosted {
+    /// `namespace/name`.
+    pub(super) object: String,
+    pub(super) uptime: Uptime,
+    process: VmProcess,
+    tap: Option<JoinHandle<()>>,
+    /// Its agent's socket.
+    claim: Option<Claim>,
+    lines: Vec<(ProbeKind, Line)>,
+    sender: Sender<Arrival>,
+}
+
+impl Hosted {
+    pub(super) fn start(
+        config: MachineConfig,
+        object: String,
+        name: &str,
+        console: &Console,
+        claim: Option<Claim>,
+        instance: InstanceId,
+        sender: &Sender<Arrival>,
+    ) -> Result<Self, SuperviseError> {
+        let (ends, tap) = console
+            .ends(name, sender)
+            .map_err(failed("given a console"))?;
+        let words = sender.clone();
+        let say = move |word| words.send(Arrival::Word(instance, word)).is_ok();
+        let process = VmProcess::start_telling(config, ends, say).map_err(failed("started"))?;
+        Ok(Self {
+            object,
+            uptime: Uptime::default(),
+            process,
+            tap,
+            claim,
+            lines: vec![],
+            sender: sender.clone(),
+        })
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    pub(super) fn tell(&mut self, command: &Command) {
+        if let Err(error) = self.process.tell(command) {
+            // It has ended meanwhile; its last words are on their way.
+            log::debug!("{command:?} did not reach the VM process: {error}");
+        }
+    }
+
+    pub(super) fn kill(&self) {
+        if let Err(error) = self.process.kill() {
+            log::debug!("the VM process cannot be killed: {error}");
+        }
+    }
+
+    /// Its process has said its last word; how it went.
+    pub(super) fn gone(&mut self) -> String {
+        let status = self.process.wait();
+        // Its replacement wants the same.
+        self.claim = None;
+        // With the process gone, the tap comes to its end by itself.
+        if self.tap.take().is_some_and(|tap| tap.join().is_err()) {
+            log::error!("the console tap panicked");
+        }
+        match status {
+            Ok(status) => format!("the VM process ended unexpectedly: {status}"),
+            Err(error) => format!("the VM process is lost: {error}"),
+        }
+    }
+
+    /// Has the probe attempted; an answer at once if it cannot be.
+    pub(super) fn attempt(
+        &mut self,
+        asking: &Asking,
+        instance: InstanceId,
+        probe: ProbeKind,
+        ask: Ask,
+    ) -> Option<Happening> {
+        let line = match self.lines.iter().position(|(kind, _)| *kind == probe) {
+            Some(at) => self.lines.get(at).map(|(_, line)| line),
+            None => {
+                let socket = self.claim.as_ref().map(Claim::socket);
+                let line = asking.line(instance, probe, socket, self.sender.clone());
+                self.lines.push((probe, line));
+                self.lines.last().map(|(_, line)| line)
+            }
+        };
+        line?.attempt(ask)
+    }
+
+    /// Has the agent asked to shut the guest down; an answer at once if it cannot be.
+    pub(super) fn ask_shutdown(
+        &self,
+        instance: InstanceId,
+        by: Instant,
+        sender: &Sender<Arrival>,
+    ) -> Option<Happening> {
+        asking::shut_down(
+            instance,
+            self.claim.as_ref().map(Claim::socket),
+            by,
+            sender.clone(),
+        )
+    }
+}
