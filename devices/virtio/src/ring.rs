@@ -31,8 +31,8 @@ pub enum RingFault {
     /// Part of the ring is not in guest memory.
     #[error("part of the ring lies outside guest memory")]
     Placement,
-    /// More new entries than the queue has room for.
-    #[error("the available index is further ahead than the queue has entries")]
+    /// More new entries than the queue has room for, or fewer than a moment ago.
+    #[error("the available index is further ahead than the queue has entries, or went back")]
     AvailableIndex,
     /// A head that is no index into the descriptor table.
     #[error("the available ring holds {0}, which is no descriptor of the queue")]
@@ -180,7 +180,8 @@ impl Ring {
             Err(_) => return self.fault(RingFault::AvailableIndex),
         };
         let Some(chain) = chain else {
-            return self.fault(RingFault::Memory);
+            // The driver has taken it back.
+            return self.fault(RingFault::AvailableIndex);
         };
         if chain.head_index() >= self.queue.size() {
             return self.fault(RingFault::Head(chain.head_index()));

@@ -251,8 +251,13 @@ impl Guest {
         self.write32(vector_entry(vector) + 12, masked.into());
     }
 
-    /// The driver's probe, as Linux 6.1 does it.
+    /// The driver's probe, as Linux 6.1 does it, and buffers for control messages.
     pub(crate) fn probe(&mut self, features: u64) {
+        self.start(features);
+        self.post(CONTROL_IN, 32);
+    }
+
+    pub(crate) fn start(&mut self, features: u64) {
         self.config_write(pci::COMMAND, &[0x06, 0]);
         self.write8(STATUS, 0);
         assert_eq!(self.read8(STATUS), 0);
@@ -275,8 +280,7 @@ impl Guest {
             self.write16(QUEUE_ENABLE, 1);
         }
         self.write8(STATUS, 0x0f);
-        assert_eq!(self.read8(STATUS), 0x0f);
-        self.post(CONTROL_IN, 32);
+        assert_eq!(self.read8(STATUS) & 0x0f, 0x0f);
     }
 
     fn place(&mut self, queue: u16) {

@@ -2,11 +2,14 @@
 //! A guest that lies: random registers, rings, descriptors and messages. The device neither fails nor grows, each call
 //! takes a bounded number of steps, and a driver that resets it finds it as new.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use kennel_virtio::console::{
     AGENT_INPUT_BYTES, CONSOLE_INPUT_BYTES, CONSOLE_OUTPUT_BYTES, CONTROL_MESSAGES,
 };
 use kennel_virtio::spec::*;
 use proptest::prelude::*;
+use vm_memory::{Bytes, GuestAddress};
 
 use crate::guest::*;
 
@@ -267,4 +270,48 @@ fn a_flood_at_full_speed_takes_no_memory() {
     let counters = guest.device.device().counters();
     assert!(counters.ignored_messages > 10_000, "{counters:?}");
     assert_eq!(guest.read8(STATUS), 0x0f, "nothing of this is a fault");
+}
+
+/// Rings and buffers change while the device reads them.
+#[test]
+fn a_guest_that_writes_at_the_same_time_hurts_nobody() {
+    let mut guest = Guest::with_agent();
+    let memory = guest.memory.clone();
+    let done = AtomicBool::new(false);
+    let mut stops = 0;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut seed = 1_u32;
+            while !done.load(Ordering::Relaxed) {
+                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let [_, low, high, top] = seed.to_le_bytes();
+                let queue = u16::from(top) % QUEUES;
+                let value = u16::from_le_bytes([low, high]);
+                let (address, value) = match high >> 5 {
+                    0..=3 => (available(queue) + 2, value % 8),
+                    4 => (available(queue) + 4, value % 130),
+                    // Flags and next of the first descriptors.
+                    5 => (descriptors(queue) + 12, value % 8),
+                    6 => (descriptors(queue) + 14, value % 4),
+                    _ => (descriptors(queue) + 8, value),
+                };
+                let written = memory.write_obj(value, GuestAddress(address));
+                written.expect("in memory");
+            }
+        });
+        for _ in 0..20_000 {
+            guest.bounded_round();
+            guest.take_agent_output(64);
+            if !guest.device.is_driven() {
+                stops += 1;
+                let effects = guest.device.reset();
+                guest.interrupts(effects.interrupts);
+                guest.bounded_round();
+                guest.choose_messages();
+                guest.start(MULTIPORT | F_VERSION_1);
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert!(stops > 0, "it did make no sense at times");
 }

@@ -235,3 +235,30 @@ fn notifications_name_their_queue() {
     let effects = guest.device.bar_write(NOTIFY.into(), &[0, 0]);
     assert!(!effects.work, "there is no driver");
 }
+
+#[test]
+fn steps_out_of_order_do_not_count() {
+    let mut guest = Guest::off();
+    guest.write32(DRIVER_FEATURE_SELECT, 1);
+    guest.write32(DRIVER_FEATURE, 1);
+    guest.write8(STATUS, STATUS_FEATURES_OK | STATUS_ACKNOWLEDGE);
+    assert_eq!(guest.read8(STATUS), STATUS_ACKNOWLEDGE, "no driver yet");
+    guest.write16(QUEUE_ENABLE, 1);
+    assert_eq!(guest.read16(QUEUE_ENABLE), 0, "no features yet");
+    guest.write8(STATUS, STATUS_DRIVER);
+    guest.write8(STATUS, STATUS_FEATURES_OK);
+    assert_eq!(guest.read8(STATUS), 0x0b);
+    guest.write16(QUEUE_ENABLE, 1);
+    assert_eq!(guest.read16(QUEUE_ENABLE), 1);
+}
+
+#[test]
+fn enabling_a_queue_twice_does_not_begin_it_again() {
+    let mut guest = Guest::with_agent();
+    guest.send(CONSOLE_TX, b"a");
+    guest.write16(QUEUE_SELECT, CONSOLE_TX);
+    guest.write16(QUEUE_ENABLE, 1);
+    guest.send(CONSOLE_TX, b"b");
+    assert_eq!(guest.printed, b"ab");
+    assert_eq!(guest.returned(CONSOLE_TX).len(), 2);
+}

@@ -155,3 +155,18 @@ fn resets_without_a_loop_in_between_leave_nothing_behind() {
     guest.process();
     assert_eq!(guest.events.len(), 2);
 }
+
+#[test]
+fn rings_of_before_a_reset_are_left_alone() {
+    let mut guest = Guest::with_agent();
+    guest.add_bytes(CONSOLE_TX, b"old");
+    guest.write8(STATUS, 0);
+    guest.write8(STATUS, 3);
+    guest.write32(DRIVER_FEATURE_SELECT, 1);
+    guest.write32(DRIVER_FEATURE, 1);
+    guest.write8(STATUS, 0x0b);
+    guest.write8(STATUS, 0x0f);
+    guest.process();
+    assert_eq!(guest.returned(CONSOLE_TX), []);
+    assert_eq!((guest.printed.len(), guest.read8(STATUS)), (0, 0x0f));
+}
