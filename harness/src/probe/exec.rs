@@ -203,8 +203,9 @@ impl Exec {
             Err(AgentError::TimedOut) => {
                 self.state = State::LeftBehind { pid };
                 Need::Done(Outcome::Failure(format!(
-                    "command timed out: {} did not end within {}, and the guest agent has stopped \
-                     answering; it or the guest hangs",
+                    "command timed out: nothing was heard of the end of {} within {}, for the guest \
+                     agent's last answer did not come; it or the guest hangs, or the command's \
+                     output is very long",
                     self.shown(),
                     self.seconds()
                 )))

@@ -132,7 +132,7 @@ fn a_hung_agent_fails_at_the_deadline() {
     let (_, _, outcome) = play(&mut midway, &script);
     let why = failure(&outcome);
     assert!(
-        why.contains("the guest agent has stopped answering"),
+        why.contains("the guest agent's last answer did not come"),
         "{why}"
     );
     assert!(midway.reaper().is_some());
