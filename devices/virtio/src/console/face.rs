@@ -36,8 +36,8 @@ pub struct AgentOutput {
     pub len: usize,
     /// There is more: call again, with room.
     pub more: bool,
-    /// Nothing was taken, because the guest has sent control messages since: call [`VirtioPci::process`] first, so that
-    /// bytes and events stay in order.
+    /// Nothing was taken, because the guest has sent control messages since, or because the device stopped: call
+    /// [`VirtioPci::process`] first, so that bytes and events stay in order.
     pub process_first: bool,
     /// Interrupts.
     pub interrupts: Interrupts,
@@ -87,7 +87,7 @@ impl VirtioPci<Console> {
         AgentOutput {
             len: taken.len,
             more: taken.more,
-            process_first: taken.process_first,
+            process_first: taken.process_first || work.fault.is_some(),
             interrupts: work.interrupts,
             fault: work.fault,
         }

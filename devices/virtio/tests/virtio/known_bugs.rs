@@ -405,6 +405,16 @@ fn an_index_too_far_ahead_stops_the_device() {
     );
 }
 
+#[test]
+fn an_owner_that_takes_output_hears_that_the_device_stopped() {
+    let mut guest = Guest::with_agent();
+    guest.offer(AGENT_TX, 128);
+    let output = guest.device.agent_output(&guest.memory, &mut [0; 16]);
+    assert!(output.fault.is_some() && output.process_first);
+    assert!(!guest.round());
+    assert_eq!(guest.events.len(), 2, "the ports' ends come with the round");
+}
+
 /// Rings that are nowhere, or not aligned.
 #[test]
 fn rings_that_cannot_be_stop_the_device() {
