@@ -49,8 +49,9 @@ pub struct Config {
     /// timeout of a probe, so that the sentence arrives. Where no agent has been yet, or the guest
     /// was reset, requests are refused at once.
     pub grace_ns: u64,
-    /// How long the others wait for the answer to a request that nobody wants any more, until the
-    /// agent is put in step anew.
+    /// How long the answer to a request that nobody wants any more is waited for, until the agent is
+    /// put in step anew: the answer may have got lost. It is less than the usual timeout of a probe,
+    /// so that one lost answer costs one attempt and not two.
     pub patience_ns: u64,
     /// How long a client may leave answers unread.
     pub stall_ns: u64,
@@ -63,7 +64,7 @@ impl Default for Config {
         Self {
             clients: 64,
             grace_ns: 500_000_000,
-            patience_ns: 1_000_000_000,
+            patience_ns: 100_000_000,
             stall_ns: 30_000_000_000,
             seed: 0,
         }

@@ -109,6 +109,7 @@ fn an_agent_restarted_in_the_middle_of_its_answer_200_times() {
         assert_eq!(world.replies(0), [refusal(RESTARTED, round)]);
         assert_eq!(world.replies(1), [answer("between", 1000 + round)]);
         assert!(world.mux.port_output().is_empty());
+        assert_eq!(world.mux.strays(), 0, "half an answer outlived its agent");
     }
     assert_eq!(world.mux.next_due(), None, "nothing is left over");
 }
@@ -151,4 +152,20 @@ fn syncs_do_not_pile_up_in_front_of_a_guest_that_takes_nothing() {
     let before = world.mux.port_output().len();
     world.pass(600_000 * MS);
     assert_eq!(world.mux.port_output().len(), before);
+}
+
+#[test]
+fn a_sync_is_answered_behind_its_byte_only() {
+    let mut world = World::new();
+    world.connect(0);
+    world.start_agent();
+    world.ask(0, &mark("x", 1));
+    let sync = world.mux.port_output()[1..].to_vec();
+    let sync: Value = serde_json::from_slice(&sync).unwrap();
+    world.mux.port_sent(world.mux.port_output().len());
+    let answer = json!({"return": sync["arguments"]["id"], "id": sync["id"]});
+    world.guest_says(format!("{answer}\n").as_bytes());
+    assert!(world.mux.port_output().is_empty());
+    world.guest_says(&[b"\xff", answer.to_string().as_bytes()].concat());
+    assert!(!world.mux.port_output().is_empty());
 }
