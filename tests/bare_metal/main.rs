@@ -9,6 +9,7 @@ mod interrupts;
 mod registers;
 mod resets;
 mod robustness;
+mod supervised;
 
 use std::process::ExitCode;
 
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         robustness::tests(),
         agent::tests(),
         bad_input::tests(),
+        supervised::tests(),
     ];
     let tests = tests.into_iter().flatten().collect();
     tier::run(NAME, place, &args, tests)

@@ -34,37 +34,49 @@ pub(super) struct Claim {
     lock: PathBuf,
     /// Locked as long as it is open.
     _held: File,
-    /// The directory, if it was not there before.
-    made: Option<PathBuf>,
 }
 
-impl Claim {
+/// The sockets of a run.
+#[derive(Debug)]
+pub(super) struct AgentSockets {
+    dir: RuntimeDir,
+    /// The directory was not there before.
+    made: bool,
+}
+
+impl AgentSockets {
+    pub(super) const fn new(dir: RuntimeDir) -> Self {
+        Self { dir, made: false }
+    }
+
     /// Claims the socket of `name` in `namespace`. While another run has an instance of that name,
     /// this process's number is added to it.
-    pub(super) fn new(dir: &RuntimeDir, namespace: &str, name: &str) -> Result<Self, ClaimError> {
-        let first = dir.agent_socket(namespace, name)?;
-        if let Some(claim) = Self::of(dir, first)? {
+    pub(super) fn claim(&mut self, namespace: &str, name: &str) -> Result<Claim, ClaimError> {
+        let first = self.dir.agent_socket(namespace, name)?;
+        if let Some(claim) = self.take(first)? {
             return Ok(claim);
         }
         let number = std::process::id();
-        let second = dir.agent_socket(namespace, &format!("{name}-{number}"))?;
+        let second = self
+            .dir
+            .agent_socket(namespace, &format!("{name}-{number}"))?;
         let lock = lock_of(&second);
-        Self::of(dir, second)?.ok_or_else(|| ClaimError::Lock {
+        self.take(second)?.ok_or_else(|| ClaimError::Lock {
             path: lock,
             source: ErrorKind::AddrInUse.into(),
         })
     }
 
     /// None if somebody else has it.
-    fn of(dir: &RuntimeDir, socket: PathBuf) -> Result<Option<Self>, ClaimError> {
+    fn take(&mut self, socket: PathBuf) -> Result<Option<Claim>, ClaimError> {
         let lock = lock_of(&socket);
         let failed = |source| ClaimError::Lock {
             path: lock.clone(),
             source,
         };
         for _ in 0..TRIES {
-            let made = (!dir.path().exists()).then(|| dir.path().to_owned());
-            dir.create()?;
+            self.made |= !self.dir.path().exists();
+            self.dir.create()?;
             let held = match File::create(&lock) {
                 // Another run has just ended, and has taken the directory along.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
@@ -77,17 +89,27 @@ impl Claim {
             // Whoever had it may have removed it in between: then this is no file of that name.
             let ours = held.metadata().map_err(failed)?;
             if fs::metadata(&lock).is_ok_and(|there| there.ino() == ours.ino()) {
-                return Ok(Some(Self {
+                return Ok(Some(Claim {
                     socket,
                     lock,
                     _held: held,
-                    made,
                 }));
             }
         }
         Err(failed(ErrorKind::AddrInUse.into()))
     }
+}
 
+impl Drop for AgentSockets {
+    fn drop(&mut self) {
+        if self.made {
+            // It fails while other runs have sockets there.
+            let _dir = fs::remove_dir(self.dir.path());
+        }
+    }
+}
+
+impl Claim {
     /// Where the socket is to be.
     pub(super) fn socket(&self) -> &Path {
         &self.socket
@@ -99,10 +121,6 @@ impl Drop for Claim {
         // A VM process that was killed leaves its socket behind.
         let _socket = fs::remove_file(&self.socket);
         let _lock = fs::remove_file(&self.lock);
-        if let Some(made) = &self.made {
-            // It fails while others have sockets there.
-            let _dir = fs::remove_dir(made);
-        }
     }
 }
 
@@ -119,10 +137,10 @@ mod tests {
     #[test]
     fn a_name_is_had_once_at_a_time() {
         let place = tempfile::tempdir().expect("a directory");
-        let dir = RuntimeDir::at(place.path().join("kennel"));
-        let claim = || Claim::new(&dir, "lab", "dog").expect("a claim");
-        let first = claim();
-        let second = claim();
+        let path = place.path().join("kennel");
+        let mut sockets = AgentSockets::new(RuntimeDir::at(path.clone()));
+        let mut claim = || sockets.claim("lab", "dog").expect("a claim");
+        let (first, second) = (claim(), claim());
         let name = |claim: &Claim| {
             let name = claim.socket().file_name().expect("a name");
             name.to_string_lossy().into_owned()
@@ -131,9 +149,13 @@ mod tests {
         let other = format!("lab_dog-{}.agent", std::process::id());
         assert_eq!(name(&second), other);
         drop(second);
-        assert_eq!(name(&claim()), other);
+        let third = claim();
+        assert_eq!(name(&third), other);
         drop(first);
-        assert!(!dir.path().exists(), "nothing is left behind");
         assert_eq!(name(&claim()), "lab_dog.agent");
+        drop(third);
+        assert!(path.exists());
+        drop(sockets);
+        assert!(!path.exists(), "nothing is left behind");
     }
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use kennel_vmm::protocol::{Command, Notice};
 use signal_hook::consts::SIGCONT;
 
-use super::agent_socket::Claim;
+use super::agent_socket::{AgentSockets, Claim};
 use super::asking::Ask;
 use super::controller::{Act, Happening, InstanceId};
 use super::events::Said;
@@ -26,6 +26,8 @@ pub(super) struct Edge<'a> {
     /// The supervisor's time begins here.
     began: Instant,
     hosted: BTreeMap<InstanceId, Hosted>,
+    /// Behind those who have them.
+    sockets: Option<AgentSockets>,
     /// What a watcher wants told later.
     later: Vec<(Moment, Command)>,
     verdict: Option<Verdict>,
@@ -36,8 +38,9 @@ pub(super) struct Edge<'a> {
 type Stamp = Option<(InstanceId, u64, u64)>;
 
 impl<'a> Edge<'a> {
-    pub(super) fn new(run: Run, watcher: &'a mut dyn Watcher, sender: Sender<Arrival>) -> Self {
+    pub(super) fn new(mut run: Run, watcher: &'a mut dyn Watcher, sender: Sender<Arrival>) -> Self {
         Self {
+            sockets: run.runtime_dir.take().map(AgentSockets::new),
             run,
             watcher,
             sender,
@@ -52,19 +55,19 @@ impl<'a> Edge<'a> {
     /// To the verdict.
     pub(super) fn run(mut self, arrivals: &Receiver<Arrival>) -> Verdict {
         // A timeout beyond the end of time is none.
-        let deadline = self.run.timeout.map(|timeout| Moment::ZERO.after(timeout));
+        let mut deadline = self.run.timeout.map(|timeout| Moment::ZERO.after(timeout));
         self.happen(Happening::TimePassed, None);
         loop {
+            let now = self.now();
+            if deadline.take_if(|at| *at <= now).is_some() {
+                self.happen(Happening::Stop(Cause::Timeout), None);
+            }
+            self.tell_due(now);
             if let Some(verdict) = self.verdict.take() {
                 self.too_late(arrivals);
                 return verdict;
             }
-            let now = self.now();
-            if deadline.is_some_and(|at| at <= now) {
-                self.happen(Happening::Stop(Cause::Timeout), None);
-            }
-            self.tell_due(now);
-            match self.wait(arrivals, deadline.filter(|at| *at > now)) {
+            match self.wait(arrivals, deadline) {
                 Some(arrival) => self.arrived(arrival),
                 None => self.happen(Happening::TimePassed, None),
             }
@@ -241,11 +244,11 @@ impl<'a> Edge<'a> {
     }
 
     /// A socket for its agent. Without probes that need it, it may do without.
-    fn claim(&self, name: &str) -> Result<Option<Claim>, String> {
-        let Some(dir) = &self.run.runtime_dir else {
+    fn claim(&mut self, name: &str) -> Result<Option<Claim>, String> {
+        let Some(sockets) = &mut self.sockets else {
             return Ok(None);
         };
-        match Claim::new(dir, &self.run.namespace, name) {
+        match sockets.claim(&self.run.namespace, name) {
             Ok(claim) => Ok(Some(claim)),
             Err(error) if self.run.asking.needs_agent() => Err(error.to_string()),
             Err(error) => {

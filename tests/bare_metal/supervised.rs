@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Documents under `kennel run`, on a guest agent without a guest: probes over its socket, what a
+//! liveness failure comes to, and who takes an instance's place.
+
+use kennel_tests::documents::{FILE, Folder};
+use kennel_tests::kennel::Ended;
+use kennel_tests::mini_agent;
+use libtest_mimic::Trial;
+use serde_json::Value;
+
+use crate::test;
+
+pub(crate) fn tests() -> Vec<Trial> {
+    vec![
+        test("liveness_failure_fails_the_instance", instance),
+        test("machine_comes_back_and_backs_off", machine),
+        test("each_of_a_set_is_replaced", set),
+        test("readiness_alone_stops_nothing", readiness),
+    ]
+}
+
+/// A second apart, one failure decides.
+const PING: &str = "guestAgentPing: {}, initialDelaySeconds: 1, periodSeconds: 1, \
+     timeoutSeconds: 1, failureThreshold: 1";
+
+/// What `kennel run` makes of a document whose guests' agents answer so many requests and then no
+/// more, within so many seconds.
+fn run(kind: &str, own: &str, probe: &str, answers: u8, seconds: &str) -> (Ended, Vec<Value>) {
+    let instance = format!(
+        "terminationGracePeriodSeconds: 0, {probe}: {{{PING}}}, domain: {{resources: {{requests: \
+         {{memory: 64Mi}}}}, firmware: {{kernelBoot: {{kernelArgs: \"{answers}\", container: \
+         {{image: ./image, kernelPath: /agent}}}}}}}}"
+    );
+    let spec = match kind {
+        "VirtualMachineInstance" => format!("{{{own} {instance}}}"),
+        _ => format!(
+            "{{{own} template: {{metadata: {{labels: {{app: x}}}}, spec: {{{instance}}}}}}}"
+        ),
+    };
+    let folder = Folder::with(format!(
+        "{{apiVersion: kubevirt.io/v1, kind: {kind}, metadata: {{name: lab}}, spec: {spec}}}"
+    ));
+    folder.file("image/agent", &mini_agent::elf());
+    let args = [
+        "run",
+        FILE,
+        "--no-box",
+        "--events",
+        "events",
+        "--console",
+        "console",
+        "--timeout",
+        seconds,
+    ];
+    let ended = folder.call(&args).run();
+    let events = std::fs::read_to_string(folder.path("events"));
+    let events = events.unwrap_or_else(|error| panic!("{error}: {ended}"));
+    let event = |line| serde_json::from_str(line).expect("JSON");
+    (ended, events.lines().map(event).collect())
+}
+
+fn reasons(events: &[Value]) -> Vec<&str> {
+    events
+        .iter()
+        .filter_map(|event| event["reason"].as_str())
+        .collect()
+}
+
+fn instance() {
+    let (ended, events) = run("VirtualMachineInstance", "", "livenessProbe", 2, "60");
+    assert_eq!(ended.status, 3, "{ended}");
+    let expected = [
+        "Created",
+        "Started",
+        "AgentConnected",
+        "Unhealthy",
+        "Killing",
+        "Stopped",
+    ];
+    assert_eq!(reasons(&events), expected, "{ended}");
+    let message = events[3]["message"].as_str().expect("a message");
+    assert!(message.starts_with("Liveness probe failed: "), "{message}");
+    assert_eq!(events[5]["data"]["cause"], "LivenessFailed");
+    assert_eq!(events[5]["data"]["phase"], "Failed");
+    let rows: Vec<_> = ended
+        .stderr
+        .lines()
+        .filter(|line| !line.starts_with("kennel"))
+        .collect();
+    let seen = [
+        ("Running", "True"),
+        ("Running", "False"),
+        ("Failed", "False"),
+    ];
+    assert_eq!(rows.len(), 1 + seen.len(), "{ended}");
+    assert!(rows[0].starts_with("NAME   AGE"), "{ended}");
+    for (row, (phase, ready)) in rows[1..].iter().zip(seen) {
+        assert!(row.contains(phase) && row.ends_with(ready), "{ended}");
+    }
+}
+
+fn machine() {
+    let own = "runStrategy: Always,";
+    let (ended, events) = run("VirtualMachine", own, "livenessProbe", 1, "7");
+    assert_eq!(ended.status, 124, "{ended}");
+    let told = reasons(&events);
+    let count = |reason: &str| told.iter().filter(|told| **told == reason).count();
+    assert_eq!(count("Created"), 2, "{ended}\n{told:?}");
+    assert_eq!(told.last(), Some(&"BackOff"), "{told:?}");
+    let killing = events.iter().find(|event| event["reason"] == "Killing");
+    let message = killing.map(|event| event["message"].clone());
+    assert_eq!(
+        message,
+        Some("Instance lab failed liveness probe, will be restarted".into())
+    );
+    assert!(ended.stderr.contains("CrashLoopBackOff"), "{ended}");
+}
+
+fn set() {
+    let own = "replicas: 2, selector: {matchLabels: {app: x}},";
+    let (ended, events) = run(
+        "VirtualMachineInstanceReplicaSet",
+        own,
+        "livenessProbe",
+        1,
+        "5",
+    );
+    assert_eq!(ended.status, 124, "{ended}");
+    let created = events.iter().filter(|event| event["reason"] == "Created");
+    let mut names: Vec<_> = created
+        .filter_map(|event| event["object"].as_str())
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), 4, "{ended}");
+    assert!(
+        names.iter().all(|name| name.starts_with("default/lab")),
+        "{names:?}"
+    );
+}
+
+fn readiness() {
+    let (ended, events) = run("VirtualMachineInstance", "", "readinessProbe", 2, "5");
+    assert_eq!(ended.status, 124, "{ended}");
+    let told = reasons(&events);
+    let ready: Vec<_> = told.iter().filter(|told| told.ends_with("Ready")).collect();
+    assert_eq!(ready, [&"Ready", &"NotReady"], "{told:?}");
+    let killing = events.iter().find(|event| event["reason"] == "Killing");
+    assert_eq!(
+        killing.map(|event| event["message"].clone()),
+        Some("Stopping the machine: its time is over".into())
+    );
+}
