@@ -95,10 +95,12 @@ fn a_request_goes_out_once_the_agent_is_in_step() {
 
 #[test]
 fn the_deadline_covers_the_sync() {
-    let mut talk = Talk::new();
-    talk.begin(1, 1000);
-    assert_eq!(talk.pass_until(5000), Some(Err(AgentError::TimedOut)));
-    assert_eq!(talk.now, Moment::from_nanos(1_000_000_000));
+    for timeout in [300, 900, 1000, 4999] {
+        let mut talk = Talk::new();
+        talk.begin(1, timeout);
+        assert_eq!(talk.pass_until(5000), Some(Err(AgentError::TimedOut)));
+        assert_eq!(talk.now, Moment::from_nanos(timeout * 1_000_000));
+    }
 }
 
 #[test]
