@@ -5,6 +5,7 @@
 mod board;
 mod cli;
 mod driver;
+mod simulate;
 mod surroundings;
 mod validate;
 
@@ -18,7 +19,12 @@ fn main() -> ExitCode {
         return status;
     }
     let args = Arguments::from_args();
-    let tests = [board::tests(), cli::tests(), validate::tests()];
+    let tests = [
+        board::tests(),
+        cli::tests(),
+        simulate::tests(),
+        validate::tests(),
+    ];
     let tests = tests.into_iter().flatten().collect();
     tier::run(tier::PURE, "on any machine", &args, tests)
 }

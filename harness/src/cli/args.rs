@@ -24,6 +24,8 @@ Start here:
   kennel demo watchdog         everything from the kernel to the bite, nothing to prepare
   kennel host check            can this machine run Linux guests, and how?
   kennel validate vm.yaml      every problem of a document, with its line
+  kennel simulate vm.yaml --script s.yaml
+                               what its probes and policy come to, in virtual time
   kennel run vm.yaml           run it; Ctrl-C ends the machine
 
 A guest runs on this machine's own KVM where that can run Linux, else in \"the box\": a KVM host inside
@@ -39,7 +41,8 @@ Exit status:
 
 const RUN_STATUS: &str = "\
 Exit status: 0 the machine Succeeded, 3 it Failed, 124 --timeout ran out, 1 Kennel could not run it,
-2 bad usage or a bad document, 130 interrupted.";
+2 bad usage or a bad document, 130 interrupted. What is started again when it has ended, a
+VirtualMachine with runStrategy Always or a set, runs until it is interrupted or --timeout.";
 
 const PROBE_STATUS: &str = "\
 Options and exit statuses are those of KubeVirt's virt-probe.
@@ -54,7 +57,8 @@ bad usage.";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Run the VirtualMachineInstance or VirtualMachine in FILE, in the foreground.
+    /// Run the VirtualMachineInstance, VirtualMachine or VirtualMachineInstanceReplicaSet in FILE, in
+    /// the foreground.
     #[command(after_help = RUN_STATUS)]
     Run(RunArgs),
     /// Show the watchdog at work on a stock Debian guest; nothing to prepare.
@@ -96,7 +100,7 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "FILE|-", overrides_with = "events")]
     pub(super) events: Option<PathBuf>,
     /// Write what the guest prints to this file; - is standard output. Without it that goes to
-    /// standard error.
+    /// standard error. Of a set, each guest has its own file, its name behind this one.
     #[arg(long, value_name = "FILE|-", overrides_with = "console")]
     pub(super) console: Option<PathBuf>,
     /// Run probes by KubeVirt's own numbers: 10 s more of initial delay, and 1 s more of timeout for

@@ -13,7 +13,7 @@ use super::venue::{self, Venue};
 use super::{Answer, Failure, guest as guest_image};
 use crate::guest;
 use crate::runtime_dir::RuntimeDir;
-use crate::spec::{self, Document, HostLimits, KernelSource, Vmi};
+use crate::spec::{self, Document, HostLimits, KernelSource, Kind, Vmi};
 use crate::supervisor::asking::Asking;
 use crate::supervisor::controller::{Controller, Options};
 use crate::supervisor::verdict::Verdict;
@@ -34,7 +34,12 @@ pub(super) fn run(args: &RunArgs) -> Answer {
         Venue::Here => here(args, &document),
         Venue::Box => {
             let image = image_args(&document.vmi, &args.image)?;
-            venue::again_in_box(image, document.vmi.memory_bytes)
+            let replicas = match document.kind {
+                Kind::VirtualMachineInstanceReplicaSet { replicas } => u64::from(replicas),
+                _ => 1,
+            };
+            let memory = document.vmi.memory_bytes.saturating_mul(replicas);
+            venue::again_in_box(image, memory)
         }
     }
 }

@@ -127,7 +127,7 @@ static VIRTUAL_MACHINE_INSTANCE_SPEC: Object = Object {
         unused("accessCredentials", Shape::List(&Shape::Opaque)),
         unused("resourceClaims", Shape::List(&Shape::Opaque)),
         unused("architecture", Shape::Text),
-        unused("startStrategy", Shape::Text),
+        used("startStrategy", Shape::Text),
         unused("evictionStrategy", Shape::Text),
         unused("hostname", Shape::Text),
         unused("subdomain", Shape::Text),
