@@ -48,7 +48,9 @@ impl Client {
         self.answers
             .read_line(&mut line)
             .expect("an answer in time");
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"))
+        let answer = serde_json::from_str(&line);
+        assert!(answer.is_ok(), "{line:?}");
+        answer.unwrap_or_default()
     }
 }
 
@@ -98,6 +100,8 @@ fn reset() {
     let mut machine = Machine::start_agent("answers 0", &socket);
     machine.news("agent", connected);
     let mut client = Client::connect(&socket);
+    client.ask(&json!({ "execute": "guest-sync", "arguments": { "id": 5 } }));
+    assert_eq!(client.answer(), json!({ "return": 5 }), "it is served");
     client.ask(&ping("lost"));
     client.ask(&ping("queued"));
     // Answered in a turn of the loop in which the requests were there.
