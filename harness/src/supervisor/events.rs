@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Events in Kubernetes' words, as one JSON object a line: what a VM process tells, and ([`told`])
+//! Events in Kubernetes' words, as one JSON object a line: what a VM process tells, and (`told`)
 //! what the supervisor says by itself.
 
 mod told;
