@@ -126,9 +126,15 @@ impl Framer {
     pub fn next(&mut self, input: &mut &[u8]) -> Option<Frame> {
         let data = *input;
         let mut kept = 0;
-        for (index, &byte) in data.iter().enumerate() {
-            let after = index.saturating_add(1);
-            let step = self.step(byte);
+        let mut index = 0;
+        while let Some(&byte) = data.get(index) {
+            let plain = self.plain(data.get(index..).unwrap_or_default());
+            let (step, after) = if plain > 0 {
+                (Step::Go, index.saturating_add(plain))
+            } else {
+                (self.step(byte), index.saturating_add(1))
+            };
+            let begun = std::mem::replace(&mut index, after);
             match step {
                 Step::Go | Step::TooMuch => {
                     let length = self.object.len().saturating_add(after.saturating_sub(kept));
@@ -142,19 +148,19 @@ impl Framer {
                     continue;
                 }
                 Step::Begin => {
-                    kept = index;
+                    kept = begun;
                     continue;
                 }
                 Step::Complete => self.keep(data, kept, after),
                 Step::Garbage | Step::Reset => {
                     if self.in_object() {
-                        self.keep(data, kept, index);
+                        self.keep(data, kept, begun);
                     }
                 }
             }
             // A 0xFF stays until what it ends has been told.
             let ends_garbage = matches!(step, Step::Reset) && self.skipped > 0;
-            let used = if ends_garbage { index } else { after };
+            let used = if ends_garbage { begun } else { after };
             *input = data.get(used..).unwrap_or_default();
             return Some(self.finish(&step));
         }
@@ -163,6 +169,22 @@ impl Framer {
         }
         *input = &[];
         None
+    }
+
+    /// How many bytes from here on mean nothing for the framing: most of a long answer.
+    fn plain(&mut self, bytes: &[u8]) -> usize {
+        let meant = match self.state {
+            State::Text(quote) => bytes
+                .iter()
+                .position(|&byte| byte == quote || matches!(byte, b'\\' | b'\n' | 0xff)),
+            State::Skip => bytes.iter().position(|byte| matches!(byte, b'\n' | 0xff)),
+            State::Between | State::Object | State::Escape(_) => Some(0),
+        };
+        let plain = meant.unwrap_or(bytes.len());
+        if self.state == State::Skip {
+            self.skipped = self.skipped.saturating_add(plain);
+        }
+        plain
     }
 
     const fn in_object(&self) -> bool {

@@ -212,7 +212,12 @@ pub fn request_line(execute: &str, arguments: Option<&str>, tag: Option<u64>) ->
 
 /// A line is a line: white space between JSON tokens is all that newlines can be.
 fn one_line(json: &str) -> Cow<'_, str> {
-    if json.contains(['\n', '\r']) {
+    // Block by block without an early end: answers are long, and newlines in them rare.
+    let breaks = |block: &[u8]| {
+        let found = |found, &byte| found | (byte == b'\n') | (byte == b'\r');
+        block.iter().fold(false, found)
+    };
+    if json.as_bytes().chunks(4096).any(breaks) {
         Cow::Owned(json.replace(['\n', '\r'], " "))
     } else {
         Cow::Borrowed(json)
