@@ -37,7 +37,7 @@ const BOUND_MS: i32 = 60_000;
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        test("board_bus_has_host_bridge_and_watchdog_alone", scan),
+        test("board_bus_has_bridge_watchdog_and_console_alone", scan),
         test("board_without_a_watchdog_has_none", scan_without_watchdog),
         test("board_bar_is_sized_moved_and_only_then_decoded", bar),
         test("board_linux_probe_and_keepalive", keepalive),
@@ -139,10 +139,13 @@ const BRIDGE: (u8, u8, u16, u16) = (
     HostBridge::IDENTITY.device,
 );
 
+/// Virtio's vendor, and a console of the modern interface.
+const CONSOLE: (u8, u8, u16, u16) = (layout::CONSOLE_SLOT, 0, 0x1af4, 0x1043);
+
 fn scan() {
     let board = board(AfterBite::Rearm);
     let esb = (layout::WATCHDOG_SLOT, 0, 0x8086, 0x25ab);
-    assert_eq!(found(&board), [BRIDGE, esb]);
+    assert_eq!(found(&board), [BRIDGE, esb, CONSOLE]);
     let function = find_watchdog(&board.bus);
     assert_eq!(function.read::<u32>(0x08) >> 8, 0x08_80_00, "class");
     assert_eq!(
@@ -159,7 +162,7 @@ fn scan() {
 
 fn scan_without_watchdog() {
     let board = Board::new(None, Box::new(std::io::sink())).expect("a board");
-    assert_eq!(found(&board), [BRIDGE]);
+    assert_eq!(found(&board), [BRIDGE, CONSOLE]);
     assert!(board.watchdog.is_none());
     let unclaimed: u32 = mmio_read(&board.bus, layout::WATCHDOG_BAR.into());
     assert_eq!(unclaimed, u32::MAX);
