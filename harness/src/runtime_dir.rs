@@ -20,7 +20,9 @@ const DIGEST_BYTES: usize = 12;
 #[non_exhaustive]
 pub enum RuntimeDirError {
     /// It could not be made.
-    #[error("cannot make {path} for the machines' sockets: {source}; set XDG_RUNTIME_DIR to a directory of your own")]
+    #[error(
+        "cannot make {path} for the machines' sockets: {source}; set XDG_RUNTIME_DIR to a directory of your own"
+    )]
     Create {
         /// The directory.
         path: PathBuf,
@@ -28,7 +30,9 @@ pub enum RuntimeDirError {
         source: io::Error,
     },
     /// Somebody else could put sockets there.
-    #[error("{path} is not safe for the machines' sockets: {why}; remove it, or set XDG_RUNTIME_DIR to a directory of your own")]
+    #[error(
+        "{path} is not safe for the machines' sockets: {why}; remove it, or set XDG_RUNTIME_DIR to a directory of your own"
+    )]
     Unsafe {
         /// The directory.
         path: PathBuf,
@@ -36,7 +40,9 @@ pub enum RuntimeDirError {
         why: &'static str,
     },
     /// Not even a short name fits.
-    #[error("{path} is too long for the machines' sockets, of which a path has {SOCKET_PATH_MAX} bytes at most; set XDG_RUNTIME_DIR to a shorter one")]
+    #[error(
+        "{path} is too long for the machines' sockets, of which a path has {SOCKET_PATH_MAX} bytes at most; set XDG_RUNTIME_DIR to a shorter one"
+    )]
     TooLong {
         /// The directory.
         path: PathBuf,
