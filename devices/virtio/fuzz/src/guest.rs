@@ -4,7 +4,7 @@
 use kennel_virtio::spec::*;
 
 use crate::bytes::Bytes;
-use crate::owner::{MEMORY, Owner, QUEUES, SIZE, available, descriptors, page, used};
+use crate::owner::{MEMORY, MSIX_CONTROL, Owner, QUEUES, SIZE, available, descriptors, page, used};
 
 const LENGTHS: [u32; 12] = [
     0,
@@ -158,7 +158,9 @@ pub(crate) fn register_step(owner: &mut Owner, bytes: &mut Bytes<'_>) {
         }
         220..=229 => {
             let value = bytes.pick(&[0x0000_u16, 0x8000, 0xc000]);
-            let effects = owner.device.config_write(0x42, &value.to_le_bytes());
+            let effects = owner
+                .device
+                .config_write(MSIX_CONTROL, &value.to_le_bytes());
             owner.apply(effects);
         }
         230..=234 => {
@@ -170,6 +172,11 @@ pub(crate) fn register_step(owner: &mut Owner, bytes: &mut Bytes<'_>) {
             owner.write(offset, &[1, 2, 3, 4]);
         }
         240..=242 => owner.start_over(bytes.below(2) == 0),
+        // Something to interrupt for.
+        243..=247 => {
+            owner.send(1, b"printed");
+            owner.round();
+        }
         _ => {
             owner.round();
         }
