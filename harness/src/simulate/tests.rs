@@ -231,6 +231,53 @@ events: [{at: 130s, guest: freeze}, {at: 130s, probe: liveness, outcome: failure
 }
 
 #[test]
+fn a_freeze_ends_with_its_boot() {
+    let probe = "livenessProbe: {httpGet: {port: 1}, initialDelaySeconds: 5},";
+    let lab = document("VirtualMachineInstance", "", probe);
+    let script = "\
+until: 30s
+events:
+- {at: 12s, guest: freeze}
+- {at: 12s, probe: liveness, outcome: failure}
+- {at: 14s, guest: reset}
+";
+    assert_eq!(play(&lab, script, false).seconds("Unhealthy"), [19.0, 29.0]);
+}
+
+#[test]
+fn annotated_pings_succeed_unasked() {
+    let text = "{apiVersion: kubevirt.io/v1, kind: VirtualMachineInstance, metadata: {name: lab, \
+        annotations: {kubevirt.io/pause-guest-agent-probes: \"true\"}}, spec: {livenessProbe: \
+        {guestAgentPing: {}}, readinessProbe: {exec: {command: [a]}}, domain: {resources: \
+        {requests: {memory: 256Mi}}}}}";
+    let script = "until: 100s\nevents: [{at: 0, probe: liveness, outcome: failure}, \
+        {at: 0, probe: readiness, outcome: failure}]";
+    let annotated = play(&parse(text, "lab.yaml").expect("a document"), script, false);
+    assert_eq!(annotated.seconds("Killing"), [0.0; 0]);
+    assert!(!annotated.messages("Unhealthy").is_empty(), "exec is asked");
+    let plain = text.replace("\"true\"", "\"yes\"");
+    let plain = play(
+        &parse(&plain, "lab.yaml").expect("a document"),
+        script,
+        false,
+    );
+    assert_eq!(plain.seconds("Killing"), [20.0]);
+}
+
+#[test]
+fn a_machine_that_starts_paused_is_not_asked() {
+    let own = "startStrategy: Paused,";
+    let lab = document("VirtualMachineInstance", own, &readiness(10, 5, 1));
+    let played = play(
+        &lab,
+        "until: 300s\nevents: [{at: 100s, guest: resume}]",
+        false,
+    );
+    assert_eq!(played.seconds("Paused"), [0.0]);
+    assert_eq!(played.seconds("Ready"), [220.0]);
+}
+
+#[test]
 fn each_policy_answers_each_end() {
     let crash = "until: 100s\nevents: [{at: 50s, guest: crash}]";
     let poweroff = "until: 100s\nevents: [{at: 50s, guest: poweroff}]";

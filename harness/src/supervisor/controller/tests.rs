@@ -140,7 +140,9 @@ fn what_never_could_start_ends_the_run_with_its_message() {
         instance: InstanceId(1),
         message: "no process".into(),
     });
-    assert_eq!(set.wants(), [""; 0]);
+    // Nothing is tried again at once before anything has run.
+    let again = set.now.after(back_off::FIRST);
+    assert_eq!(set.controller.next_due(), Some(again));
     set.news(0, broken);
     set.gone(0);
     assert_eq!(set.wants(), ["finish Broken(\"no such kernel\")"]);
@@ -244,6 +246,19 @@ fn a_liveness_failure_climbs_the_ladder() {
     let stopped = &hand.told()[0];
     assert_eq!(stopped["type"], "Warning");
     assert_eq!(stopped["data"]["phase"], "Failed");
+}
+
+#[test]
+fn a_process_that_outlives_its_machine_is_killed() {
+    let mut hand = hand("VirtualMachineInstance", "", PING);
+    hand.runs(0);
+    hand.news(0, News::Ended(Ending::GuestPowerOff));
+    hand.later(Duration::from_millis(1_499));
+    assert_eq!(hand.wants(), [""; 0]);
+    hand.later(Duration::from_millis(1));
+    assert_eq!(hand.wants(), ["kill"]);
+    hand.gone(0);
+    assert_eq!(hand.wants(), ["finish Ended(GuestPowerOff)"]);
 }
 
 #[test]
