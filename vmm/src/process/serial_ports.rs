@@ -3,7 +3,7 @@
 //! goes, and the agent's port meets the agent's socket.
 
 use event_manager::EventOps;
-use kennel_virtio::{ConsoleEvent, PortId};
+use kennel_virtio::{ConsoleEvent, PortId, QueueFault};
 
 use super::agent_socket::AgentSocket;
 use crate::machine::Machine;
@@ -24,6 +24,8 @@ pub(super) struct SerialPorts {
     said: Vec<u8>,
     /// Input for the guest's console that it has not taken yet.
     typed: Vec<u8>,
+    /// A guest can break its device at any rate; once is said aloud.
+    warned: bool,
 }
 
 impl SerialPorts {
@@ -33,6 +35,7 @@ impl SerialPorts {
             printed: vec![],
             said: vec![0; AGENT_OUTPUT],
             typed: vec![],
+            warned: false,
         }
     }
 
@@ -70,11 +73,7 @@ impl SerialPorts {
         let typed = console.console_input(&self.typed);
         self.typed.drain(..typed.min(self.typed.len()));
         let effects = console.process(machine.memory(), &mut self.printed);
-        if let Some(fault) = &effects.fault {
-            log::warn!(
-                "the guest broke its virtio console, which stops until it is reset: {fault:?}"
-            );
-        }
+        self.broken(effects.fault.as_ref());
         machine.board().console.print(&self.printed);
         self.printed.clear();
         for event in effects.events {
@@ -90,10 +89,24 @@ impl SerialPorts {
             }
         }
         let output = console.agent_output(machine.memory(), &mut self.said);
+        self.broken(output.fault.as_ref());
         if let Some(said) = self.said.get(..output.len).filter(|said| !said.is_empty()) {
             self.agent.port_bytes(said, ops);
         }
         let input_fits = effects.agent_input_room > 0 && !self.agent.port_output().is_empty();
         effects.more || output.more || output.process_first || input_fits
+    }
+
+    fn broken(&mut self, fault: Option<&QueueFault>) {
+        let Some(fault) = fault else { return };
+        let level = if std::mem::replace(&mut self.warned, true) {
+            log::Level::Debug
+        } else {
+            log::Level::Warn
+        };
+        log::log!(
+            level,
+            "the guest broke its virtio console, which stands still until it is reset: {fault:?}"
+        );
     }
 }
