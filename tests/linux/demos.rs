@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! `kennel demo watchdog`, action by action: each scene checks its own promises.
+//! `kennel demo`: the watchdog's action by action, and the probes'. Each checks its own promises.
 
 use kennel_vmm::config::WatchdogAction;
 use libtest_mimic::Trial;
@@ -8,21 +8,50 @@ use crate::guest::kennel;
 use crate::{Body, Image, group};
 
 pub(crate) fn tests(image: &Image) -> Vec<Trial> {
-    let cases = WatchdogAction::ALL
-        .map(|action| -> (_, Body) { (action.name(), Box::new(move |image| demo(image, action))) });
-    group("demo", image, cases)
+    let probes: (_, Body) = ("probes", Box::new(probes));
+    let actions = WatchdogAction::ALL.map(|action| -> (_, Body) {
+        (
+            action.name(),
+            Box::new(move |image| watchdog(image, action)),
+        )
+    });
+    group("demo", image, actions.into_iter().chain([probes]))
 }
 
-fn demo(image: &Image, action: WatchdogAction) {
+fn watchdog(image: &Image, action: WatchdogAction) {
+    let summary = summary(image, &["watchdog", "--action", action.name()]);
+    let scenes = if action == WatchdogAction::Shutdown {
+        2
+    } else {
+        1
+    };
+    assert_eq!(
+        summary.matches("timeout programmed  10.066 s").count(),
+        scenes,
+        "{summary}"
+    );
+}
+
+fn probes(image: &Image) {
+    let summary = summary(image, &["probes"]);
+    for line in [
+        "  liveness failures   3, from ",
+        "  ok     the guest was not ready before there was a file",
+        "  ok     it was not ready without it, after 2 failures in a row",
+        "  ok     the machine ran through all of that",
+        "  ok     for that, and no sooner than that, it was killed",
+        "  ok     and was ready again",
+    ] {
+        assert!(summary.contains(line), "{line}:\n{summary}");
+    }
+}
+
+/// What the demonstration prints in the end, with every promise kept.
+fn summary(image: &Image, which: &[&str]) -> String {
     let output = kennel()
-        .args([
-            "demo",
-            "watchdog",
-            "--no-box",
-            "--action",
-            action.name(),
-            "--kernel",
-        ])
+        .arg("demo")
+        .args(which)
+        .args(["--no-box", "--kernel"])
         .arg(&image.vmlinux)
         .arg("--initrd")
         .arg(&image.initrd)
@@ -31,18 +60,9 @@ fn demo(image: &Image, action: WatchdogAction) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{stdout}\n{stderr}");
-    let scenes = if action == WatchdogAction::Shutdown {
-        2
-    } else {
-        1
-    };
-    assert_eq!(
-        stdout.matches("timeout programmed  10.066 s").count(),
-        scenes,
-        "{stdout}"
-    );
     assert!(
         !stdout.contains("BROKEN") && stdout.contains("ok  "),
         "{stdout}"
     );
+    stdout
 }

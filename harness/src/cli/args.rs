@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kennel_vmm::config::WatchdogAction;
 
-/// Runs KubeVirt documents on a minimal KVM machine and acts on their watchdog.
+/// Runs KubeVirt documents on a minimal KVM machine and acts on their watchdog and probes.
 #[derive(Debug, Parser)]
 #[command(name = "kennel", version, about, disable_help_subcommand = true, after_help = AFTER_HELP)]
 pub(super) struct Cli {
@@ -22,6 +22,7 @@ pub(super) struct Cli {
 const AFTER_HELP: &str = "\
 Start here:
   kennel demo watchdog         everything from the kernel to the bite, nothing to prepare
+  kennel demo probes           a stock guest agent, asked whether its guest is alive and ready
   kennel host check            can this machine run Linux guests, and how?
   kennel validate vm.yaml      every problem of a document, with its line
   kennel simulate vm.yaml --script s.yaml
@@ -61,7 +62,7 @@ pub(super) enum Command {
     /// the foreground.
     #[command(after_help = RUN_STATUS)]
     Run(RunArgs),
-    /// Show the watchdog at work on a stock Debian guest; nothing to prepare.
+    /// Show the watchdog or probes at work on a stock Debian guest; nothing to prepare.
     Demo {
         #[command(subcommand)]
         which: Demo,
@@ -157,14 +158,23 @@ fn domain_name(text: &str) -> Result<String, String> {
 #[derive(Debug, Subcommand)]
 pub(super) enum Demo {
     /// A watchdog whose feeder is killed, and what is done about it.
-    Watchdog(DemoArgs),
+    Watchdog {
+        /// What the bite does.
+        #[arg(long, value_enum, default_value = "poweroff")]
+        action: Action,
+        #[command(flatten)]
+        stage: StageArgs,
+    },
+    /// A machine whose probes go well and badly, and what is done about it.
+    Probes {
+        #[command(flatten)]
+        stage: StageArgs,
+    },
 }
 
+/// What a demonstration runs on.
 #[derive(Clone, Debug, Args)]
-pub(super) struct DemoArgs {
-    /// What the bite does.
-    #[arg(long, value_enum, default_value = "poweroff")]
-    pub(super) action: Action,
+pub(super) struct StageArgs {
     #[command(flatten)]
     pub(super) image: ImageArgs,
     #[command(flatten)]
@@ -379,12 +389,12 @@ mod tests {
         for action in WatchdogAction::ALL {
             let cli = ["kennel", "demo", "watchdog", "--action", action.name()];
             let Command::Demo {
-                which: Demo::Watchdog(args),
+                which: Demo::Watchdog { action: asked, .. },
             } = Cli::parse_from(cli).command
             else {
                 panic!("demo")
             };
-            assert_eq!(args.action.0, action);
+            assert_eq!(asked.0, action);
         }
     }
 }

@@ -1,47 +1,65 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! `kennel demo`: the scenes of [`crate::demo`], one after the other.
+//! `kennel demo`: the demonstrations of [`crate::demo`], on the same controller as `run`.
 
 use std::io::{self, Write};
 
 use kennel_vmm::config::MachineConfig;
 use kennel_vmm::outlet::{Outlet, OutletWriter};
+use kennel_vmm::protocol::Notice;
 
-use super::args::{Demo, DemoArgs};
+use super::args::{Action, Demo, StageArgs};
 use super::progress::{print, say};
 use super::venue::{self, Venue};
 use super::{Answer, Failure, guest as guest_image, run, teller};
-use crate::demo::{Director, Review, Scene, scenes};
+use crate::demo::probes::{self, ProbesDirector};
+use crate::demo::watchdog;
+use crate::demo::{Director, Review};
 use crate::guest;
+use crate::runtime_dir::RuntimeDir;
+use crate::spec::Document;
 use crate::supervisor::asking::Asking;
 use crate::supervisor::console::Console;
-use crate::supervisor::controller::Controller;
+use crate::supervisor::controller::{Controller, Options};
 use crate::supervisor::events::Event;
 use crate::supervisor::verdict::{Cause, EXIT_FAILURE, Verdict};
 use crate::supervisor::{Order, Run, Watcher, supervise};
-use kennel_vmm::protocol::Notice;
 
 pub(super) fn demo(which: &Demo) -> Answer {
-    let Demo::Watchdog(args) = which;
-    match venue::choose(args.venue)? {
-        Venue::Here => here(args),
-        Venue::Box => {
-            let image = match args.image.kernel {
-                Some(_) => vec![],
-                None => run::built_image_args(&args.image)?,
-            };
-            venue::again_in_box(image, crate::demo::MEMORY_BYTES)
+    match which {
+        Demo::Watchdog { action, stage } => {
+            on(stage, watchdog::MEMORY_BYTES, || watchdog(*action, stage))
+        }
+        Demo::Probes { stage } => {
+            let document = probes::document().map_err(Failure::could_not)?;
+            on(stage, document.vmi.memory_bytes, || {
+                probes(&document, stage)
+            })
         }
     }
 }
 
-fn here(args: &DemoArgs) -> Answer {
-    let image = guest_image::obtain(&args.image)?;
+/// Here, or this very command in a box.
+fn on(stage: &StageArgs, memory_bytes: u64, here: impl FnOnce() -> Answer) -> Answer {
+    match venue::choose(stage.venue)? {
+        Venue::Here => here(),
+        Venue::Box => {
+            let image = match stage.image.kernel {
+                Some(_) => vec![],
+                None => run::built_image_args(&stage.image)?,
+            };
+            venue::again_in_box(image, memory_bytes)
+        }
+    }
+}
+
+fn watchdog(action: Action, stage: &StageArgs) -> Answer {
+    let image = guest_image::obtain(&stage.image)?;
     let mut kept = true;
-    for scene in scenes(args.action.0) {
+    for scene in watchdog::scenes(action.0) {
         say(&format!("kennel: {}", scene.title));
         let overlay = guest::overlay(scene.script).map_err(Failure::could_not)?;
         let config = MachineConfig {
-            memory_bytes: crate::demo::MEMORY_BYTES,
+            memory_bytes: watchdog::MEMORY_BYTES,
             vcpus: 1,
             kernel: image.fastest_kernel().to_owned(),
             initrd: Some(image.initrd.clone()),
@@ -50,7 +68,7 @@ fn here(args: &DemoArgs) -> Answer {
             watchdog: Some(scene.watchdog()),
             agent_socket: None,
         };
-        match play(&scene, config)? {
+        match play(&mut scene.director(), |screen| scene_run(config, screen))? {
             Played::Review(review) => {
                 print(&review.to_string());
                 kept &= review.all_kept();
@@ -58,29 +76,60 @@ fn here(args: &DemoArgs) -> Answer {
             Played::Interrupted(status) => return Ok(status),
         }
     }
-    Ok(if kept { 0 } else { EXIT_FAILURE })
+    Ok(status(kept))
 }
 
-/// What came of a scene.
+fn scene_run(config: MachineConfig, console: Console) -> Run {
+    Run {
+        controller: Controller::single("demo"),
+        namespace: "default".into(),
+        config,
+        console,
+        asking: Asking::nobody(),
+        runtime_dir: None,
+        timeout: Some(crate::demo::LONGEST),
+    }
+}
+
+/// As `kennel run` would run the document.
+fn probes(document: &Document, stage: &StageArgs) -> Answer {
+    let config = run::config(&document.vmi, &stage.image)?;
+    say(&format!("kennel: {}", probes::TITLE));
+    let options = Options::default();
+    let run = |console| Run {
+        controller: Controller::new(document, options),
+        namespace: document.vmi.namespace.clone(),
+        config,
+        console,
+        asking: Asking::of(document, options),
+        runtime_dir: Some(RuntimeDir::of_this_user()),
+        timeout: Some(crate::demo::LONGEST),
+    };
+    Ok(match play(&mut ProbesDirector::new(document), run)? {
+        Played::Review(review) => {
+            print(&review.to_string());
+            status(review.all_kept())
+        }
+        Played::Interrupted(status) => status,
+    })
+}
+
+const fn status(kept: bool) -> u8 {
+    if kept { 0 } else { EXIT_FAILURE }
+}
+
+/// What came of a demonstration.
 enum Played {
     Review(Review),
     /// By a signal, with this exit status.
     Interrupted(u8),
 }
 
-fn play(scene: &Scene, config: MachineConfig) -> Result<Played, Failure> {
+fn play(director: &mut dyn Director, run: impl FnOnce(Console) -> Run) -> Result<Played, Failure> {
     let screen = Outlet::start("screen", Box::new(io::stderr())).map_err(Failure::could_not)?;
-    let run = Run {
-        controller: Controller::single("demo"),
-        namespace: "default".into(),
-        config,
-        console: Console::Tapped(screen.writer()),
-        asking: Asking::nobody(),
-        runtime_dir: None,
-        timeout: Some(crate::demo::LONGEST_SCENE),
-    };
+    let run = run(Console::Tapped(screen.writer()));
     let mut audience = Audience {
-        director: scene.director(),
+        director,
         screen: screen.writer(),
     };
     let verdict = supervise(run, &mut audience);
@@ -89,20 +138,21 @@ fn play(scene: &Scene, config: MachineConfig) -> Result<Played, Failure> {
     match verdict {
         Verdict::Broken(message) => Err(Failure::CouldNot(message)),
         Verdict::Stopped(Cause::Signal(_)) => Ok(Played::Interrupted(verdict.exit_status())),
-        verdict => Ok(Played::Review(audience.director.review(&verdict))),
+        verdict => Ok(Played::Review(director.review(&verdict))),
     }
 }
 
 /// Shows the events to people, and lets the director direct.
-struct Audience {
-    director: Director,
+struct Audience<'a> {
+    director: &'a mut dyn Director,
     screen: OutletWriter,
 }
 
-impl Watcher for Audience {
-    fn event(&mut self, event: &Event) {
+impl Watcher for Audience<'_> {
+    fn event(&mut self, event: &Event) -> Vec<Order> {
         // It takes everything at once.
         let _taken = writeln!(self.screen, "{}", teller::sentence(event));
+        self.director.event(event)
     }
 
     fn news(&mut self, notice: &Notice) -> Vec<Order> {

@@ -74,7 +74,7 @@ fn here(args: &RunArgs, document: &Document) -> Answer {
 }
 
 /// The document's machine, with the files that it boots.
-fn config(vmi: &Vmi, image: &ImageArgs) -> Result<MachineConfig, Failure> {
+pub(super) fn config(vmi: &Vmi, image: &ImageArgs) -> Result<MachineConfig, Failure> {
     let (kernel, initrd) = match &vmi.kernel_boot.source {
         KernelSource::Directory { kernel, initrd, .. } => (kernel.clone(), initrd.clone()),
         _ => {

@@ -10,11 +10,11 @@ use kennel_vmm::outlet::{Outlet, OutletWriter};
 use super::Failure;
 use crate::moment::Moment;
 use crate::spec::Kind;
-use crate::supervisor::Watcher;
 use crate::supervisor::console::{Console, Output};
 use crate::supervisor::controller::{Row, Table};
 use crate::supervisor::events::Event;
 use crate::supervisor::phase::Phase;
+use crate::supervisor::{Order, Watcher};
 
 /// Tells events and shows the table, without ever waiting for whoever reads them.
 pub(super) struct Teller {
@@ -92,13 +92,14 @@ impl Teller {
 }
 
 impl Watcher for Teller {
-    fn event(&mut self, event: &Event) {
+    fn event(&mut self, event: &Event) -> Vec<Order> {
         let line = match serde_json::to_string(event) {
             Ok(json) if self.json => json,
             _ => sentence(event),
         };
         // It takes everything at once.
         let _taken = writeln!(self.events, "{line}");
+        vec![]
     }
 
     fn table(&mut self, table: &Table, now: Moment) {

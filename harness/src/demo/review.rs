@@ -2,9 +2,6 @@
 //! A scene's closing summary.
 
 use std::fmt;
-use std::time::Duration;
-
-use kennel_vmm::protocol::WatchdogReport;
 
 use crate::supervisor::events;
 use crate::supervisor::verdict::Verdict;
@@ -26,7 +23,8 @@ impl Promise {
 #[derive(Clone, Debug)]
 pub struct Review {
     pub(super) title: &'static str,
-    pub(super) bite: Option<WatchdogReport>,
+    /// What was measured, by name.
+    pub(super) figures: Vec<(&'static str, String)>,
     pub(super) verdict: Verdict,
     pub(super) promises: Vec<Promise>,
 }
@@ -39,29 +37,11 @@ impl Review {
     }
 }
 
-fn seconds(ns: u64) -> f64 {
-    Duration::from_nanos(ns).as_secs_f64()
-}
-
 impl fmt::Display for Review {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\nSummary: {}", self.title)?;
-        if let Some(bite) = &self.bite {
-            writeln!(f, "  timeout programmed  {:.3} s", seconds(bite.timeout_ns))?;
-            let due = bite.since_ping_ns.saturating_sub(bite.lateness_ns);
-            writeln!(
-                f,
-                "  last ping           {:.3} s before the bite",
-                seconds(due)
-            )?;
-            writeln!(
-                f,
-                "  lateness            {:.3} ms",
-                seconds(bite.lateness_ns) * 1e3
-            )?;
-            writeln!(f, "  action              {}", bite.action.name())?;
-        } else {
-            writeln!(f, "  the watchdog did not bite")?;
+        for (name, figure) in &self.figures {
+            writeln!(f, "  {name:<18}  {figure}")?;
         }
         let outcome = match &self.verdict {
             Verdict::Ended(ending) => events::ending(*ending),
@@ -70,7 +50,8 @@ impl fmt::Display for Review {
         };
         writeln!(
             f,
-            "  outcome             VMI {}: {outcome}",
+            "  {:<18}  VMI {}: {outcome}",
+            "outcome",
             self.verdict.phase().name()
         )?;
         for promise in &self.promises {

@@ -169,7 +169,8 @@ fn note(at: &Cursor<'_>, probe: &Probe, boots: &KernelSource) {
     match &probe.handler {
         Handler::HttpGet(_) | Handler::TcpSocket(_) => at.note(
             NoteKind::ProbesNotRun,
-            "httpGet and tcpSocket probes are not run yet: no network is attached to the guest",
+            "httpGet and tcpSocket probes are not run yet: no network is attached to the guest; \
+             `kennel run` takes it as if it were not there",
         ),
         Handler::Exec { .. } | Handler::GuestAgentPing => {
             if matches!(probe.handler, Handler::Exec { .. }) && at.get("timeoutSeconds").is_none() {

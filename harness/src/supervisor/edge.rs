@@ -28,6 +28,8 @@ pub(super) struct Edge<'a> {
     hosted: BTreeMap<InstanceId, Hosted>,
     /// Behind those who have them.
     sockets: Option<AgentSockets>,
+    /// What the watcher wants done about events.
+    orders: Vec<Order>,
     /// What a watcher wants told later.
     later: Vec<(Moment, Command)>,
     verdict: Option<Verdict>,
@@ -46,6 +48,7 @@ impl<'a> Edge<'a> {
             sender,
             began: Instant::now(),
             hosted: BTreeMap::new(),
+            orders: vec![],
             later: vec![],
             verdict: None,
             table_changed: false,
@@ -170,6 +173,8 @@ impl<'a> Edge<'a> {
             let table = self.run.controller.table();
             self.watcher.table(&table, self.now());
         }
+        let orders = std::mem::take(&mut self.orders);
+        self.obey(orders);
     }
 
     /// Does it; with what has come of it already.
@@ -267,7 +272,8 @@ impl<'a> Edge<'a> {
             _ => (kennel_vmm::clock::realtime_ns(), hosted.uptime.ns(now)),
         };
         let event = said.at(&hosted.object, realtime_ns, uptime_ns);
-        self.watcher.event(&event);
+        let orders = self.watcher.event(&event);
+        self.orders.extend(orders);
     }
 
     /// What comes after the verdict is heard, and changes nothing.

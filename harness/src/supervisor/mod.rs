@@ -44,8 +44,9 @@ use crate::runtime_dir::RuntimeDir;
 
 /// Somebody who wants to know, and may have a say.
 pub trait Watcher {
-    /// An event of an instance's.
-    fn event(&mut self, event: &Event);
+    /// An event of an instance's. What comes back is done once all that comes of the same cause
+    /// has been told.
+    fn event(&mut self, event: &Event) -> Vec<Order>;
 
     /// News before they become events, and also those that are none. What comes back is sent to
     /// the machines.

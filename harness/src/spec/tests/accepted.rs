@@ -70,7 +70,8 @@ fn probes_are_noted_and_old_versions_and_volume_names_taken() {
     assert_eq!(
         note(&document, NoteKind::ProbesNotRun).as_deref(),
         Some(
-            "httpGet and tcpSocket probes are not run yet: no network is attached to the guest: \
+            "httpGet and tcpSocket probes are not run yet: no network is attached to the guest; \
+             `kennel run` takes it as if it were not there: \
              spec.livenessProbe (line 15)"
         )
     );

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Watches a scene, gives its cues, and remembers what the promises are held against.
 
+use std::time::Duration;
+
 use kennel_vmm::config::WatchdogAction;
 use kennel_vmm::mailbox::ResetCause;
 use kennel_vmm::protocol::{Command, Ending, News, Notice, WatchdogReport};
 
-use super::review::{Promise, Review};
 use super::{PAUSE, Plot, TIMEOUT_NS};
+use crate::demo::{Director, Promise, Review, leading_number, script_failed};
 use crate::supervisor::Order;
 use crate::supervisor::verdict::Verdict;
 
 /// The guest's init says this once it runs, with the watchdog's boot status behind it.
 const UP: &str = "kennel: guest is up";
 const BOOT_STATUS: &str = "watchdog boot status ";
-/// And this once the scene's script is over; more than 0 is a scene gone wrong.
-const SCRIPT_ENDED: &str = "kennel: script ended with status ";
 /// `WDIOF_CARDRESET` (Linux, include/uapi/linux/watchdog.h).
 const CARDRESET: u32 = 32;
 
@@ -27,7 +27,7 @@ struct Bite {
 
 /// Watches one scene.
 #[derive(Debug)]
-pub struct Director {
+pub struct SceneDirector {
     title: &'static str,
     action: WatchdogAction,
     plot: Plot,
@@ -42,7 +42,7 @@ pub struct Director {
     ticked_after_bite: bool,
 }
 
-impl Director {
+impl SceneDirector {
     pub(super) fn new(title: &'static str, action: WatchdogAction, plot: Plot) -> Self {
         Self {
             title,
@@ -60,51 +60,6 @@ impl Director {
         }
     }
 
-    /// The machine has something to tell.
-    pub fn news(&mut self, notice: &Notice) -> Vec<Order> {
-        match &notice.news {
-            News::Watchdog(report) => {
-                let due_ns = notice.uptime_ns.saturating_sub(report.lateness_ns);
-                self.bites.push(Bite {
-                    due_ns,
-                    report: *report,
-                });
-            }
-            News::Reset { cause, .. } => self.resets.push(*cause),
-            News::ShutdownAsked { .. } => self.button_pressed = true,
-            News::Resumed => self.resumed_at.push(notice.uptime_ns),
-            News::Paused { .. } => {
-                self.paused_at.push(notice.uptime_ns);
-                if self.paused_at.len() == 1 {
-                    return vec![Order::After(PAUSE, Command::Resume)];
-                }
-            }
-            _ => {}
-        }
-        self.finish_when_seen()
-    }
-
-    /// The guest printed a line.
-    pub fn console_line(&mut self, line: &str) -> Vec<Order> {
-        if line.contains(UP) {
-            let status = line.split_once(BOOT_STATUS);
-            self.boot_statuses
-                .extend(status.and_then(|(_, status)| leading_number(status)));
-        }
-        if let Some((_, uptime)) = line.split_once("demo: guest uptime ") {
-            self.guest_uptimes.extend(uptime.parse::<f64>());
-            self.ticked_after_bite |= !self.bites.is_empty();
-        }
-        self.nmi_logged |= line.contains("NMI received");
-        if line
-            .split_once(SCRIPT_ENDED)
-            .is_some_and(|(_, rest)| leading_number(rest) != Some(0))
-        {
-            return vec![Order::Finish];
-        }
-        self.finish_when_seen()
-    }
-
     /// A scene whose machine doesn't end by itself is over once everything was there to see.
     fn finish_when_seen(&self) -> Vec<Order> {
         let seen = match self.plot {
@@ -117,31 +72,25 @@ impl Director {
         if seen { vec![Order::Finish] } else { vec![] }
     }
 
-    /// What was seen, held against what was promised.
-    #[must_use]
-    pub fn review(&self, verdict: &Verdict) -> Review {
-        let mut promises = self.every_action();
-        promises.extend(match self.plot {
-            Plot::PowerOff => vec![ended(verdict, Ending::WatchdogPowerOff)],
-            Plot::ObeyedShutdown => self.shutdown(verdict, Ending::GuestPowerOff),
-            Plot::IgnoredShutdown => self.shutdown(verdict, Ending::GraceExpired),
-            Plot::Reset => self.reset(),
-            Plot::Pause => self.pause(),
-            Plot::Nmi => vec![
-                Promise::new("the guest logged the NMI", self.nmi_logged),
-                self.bitten_again(),
-            ],
-            Plot::EventOnly => vec![
-                Promise::new("the guest ran on", self.ticked_after_bite),
-                self.bitten_again(),
-            ],
-        });
-        Review {
-            title: self.title,
-            bite: self.bites.first().map(|bite| bite.report),
-            verdict: verdict.clone(),
-            promises,
-        }
+    fn figures(&self) -> Vec<(&'static str, String)> {
+        let seconds = |ns| Duration::from_nanos(ns).as_secs_f64();
+        let Some(Bite { report, .. }) = self.bites.first() else {
+            return vec![("bites", "none".to_owned())];
+        };
+        let due = report.since_ping_ns.saturating_sub(report.lateness_ns);
+        let lateness = seconds(report.lateness_ns) * 1e3;
+        vec![
+            (
+                "timeout programmed",
+                format!("{:.3} s", seconds(report.timeout_ns)),
+            ),
+            (
+                "last ping",
+                format!("{:.3} s before the bite", seconds(due)),
+            ),
+            ("lateness", format!("{lateness:.3} ms")),
+            ("action", report.action.name().to_owned()),
+        ]
     }
 
     fn every_action(&self) -> Vec<Promise> {
@@ -212,12 +161,71 @@ impl Director {
     }
 }
 
-/// The number that `text` begins with; the kernel's own messages may follow on the same line.
-fn leading_number(text: &str) -> Option<u32> {
-    let end = text
-        .find(|letter: char| !letter.is_ascii_digit())
-        .unwrap_or(text.len());
-    text.get(..end)?.parse().ok()
+impl Director for SceneDirector {
+    fn news(&mut self, notice: &Notice) -> Vec<Order> {
+        match &notice.news {
+            News::Watchdog(report) => {
+                let due_ns = notice.uptime_ns.saturating_sub(report.lateness_ns);
+                self.bites.push(Bite {
+                    due_ns,
+                    report: *report,
+                });
+            }
+            News::Reset { cause, .. } => self.resets.push(*cause),
+            News::ShutdownAsked { .. } => self.button_pressed = true,
+            News::Resumed => self.resumed_at.push(notice.uptime_ns),
+            News::Paused { .. } => {
+                self.paused_at.push(notice.uptime_ns);
+                if self.paused_at.len() == 1 {
+                    return vec![Order::After(PAUSE, Command::Resume)];
+                }
+            }
+            _ => {}
+        }
+        self.finish_when_seen()
+    }
+
+    fn console_line(&mut self, line: &str) -> Vec<Order> {
+        if line.contains(UP) {
+            let status = line.split_once(BOOT_STATUS);
+            self.boot_statuses
+                .extend(status.and_then(|(_, status)| leading_number(status)));
+        }
+        if let Some((_, uptime)) = line.split_once("demo: guest uptime ") {
+            self.guest_uptimes.extend(uptime.parse::<f64>());
+            self.ticked_after_bite |= !self.bites.is_empty();
+        }
+        self.nmi_logged |= line.contains("NMI received");
+        if script_failed(line) {
+            return vec![Order::Finish];
+        }
+        self.finish_when_seen()
+    }
+
+    fn review(&self, verdict: &Verdict) -> Review {
+        let mut promises = self.every_action();
+        promises.extend(match self.plot {
+            Plot::PowerOff => vec![ended(verdict, Ending::WatchdogPowerOff)],
+            Plot::ObeyedShutdown => self.shutdown(verdict, Ending::GuestPowerOff),
+            Plot::IgnoredShutdown => self.shutdown(verdict, Ending::GraceExpired),
+            Plot::Reset => self.reset(),
+            Plot::Pause => self.pause(),
+            Plot::Nmi => vec![
+                Promise::new("the guest logged the NMI", self.nmi_logged),
+                self.bitten_again(),
+            ],
+            Plot::EventOnly => vec![
+                Promise::new("the guest ran on", self.ticked_after_bite),
+                self.bitten_again(),
+            ],
+        });
+        Review {
+            title: self.title,
+            figures: self.figures(),
+            verdict: verdict.clone(),
+            promises,
+        }
+    }
 }
 
 fn ended(verdict: &Verdict, ending: Ending) -> Promise {
@@ -236,25 +244,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kernel_messages_on_the_same_line_do_not_end_the_scene() {
-        let mut director = Director::new("", WatchdogAction::Poweroff, Plot::PowerOff);
-        for line in [
-            "kennel: script ended with status 0",
-            "kennel: script ended with status 0[   11.4] watchdog: watchdog0: did not stop!",
-        ] {
-            assert_eq!(director.console_line(line), [], "{line}");
-        }
-        for line in [
-            "kennel: script ended with status 1",
-            "kennel: script ended with status 127[  1.0] x",
-        ] {
-            assert_eq!(director.console_line(line), [Order::Finish], "{line}");
-        }
-    }
-
-    #[test]
     fn boot_statuses_are_read_off_the_console() {
-        let mut director = Director::new("", WatchdogAction::Reset, Plot::Reset);
+        let mut director = SceneDirector::new("", WatchdogAction::Reset, Plot::Reset);
         for (status, orders) in [(0, vec![]), (32, vec![]), (0, vec![Order::Finish])] {
             let line = format!("kennel: guest is up: Linux 6.1, watchdog boot status {status}");
             assert_eq!(director.console_line(&line), orders);
