@@ -418,6 +418,8 @@ impl Multiplexer {
     fn ask(&mut self, client: ClientId, request: Request, now: u64) {
         let arguments = request.arguments.as_ref().map(|raw| raw.get());
         self.dialogue.ask(&request.execute, arguments, now);
+        let frozen = self.freeze.asked(&request.execute);
+        self.tell_frozen(frozen);
         self.under_way = Some(UnderWay {
             client: Some(client),
             id: request.id,
