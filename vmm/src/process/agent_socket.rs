@@ -41,6 +41,9 @@ pub(super) struct AgentSocket {
     multiplexer: Multiplexer,
     listener: Option<(UnixListener, PathBuf)>,
     clients: BTreeMap<u32, Client>,
+    next_client: u32,
+    /// No client can be accepted for now: the process is out of descriptors.
+    deaf: bool,
     /// Real time: it goes on while the machine is paused.
     clock: Arc<VmClock>,
     timer: VmTimer,
@@ -48,12 +51,18 @@ pub(super) struct AgentSocket {
     news: Vec<News>,
     /// Events about client N carry `first_data` + N.
     first_data: u32,
+    /// Events about the listener carry this.
+    listener_data: u32,
 }
 
 impl AgentSocket {
     /// Listens at `path`, if there is one. Descriptors of clients are watched with data from
-    /// `first_data` on.
-    pub(super) fn new(path: Option<&Path>, first_data: u32) -> io::Result<Self> {
+    /// `first_data` on, the listener with `listener_data`.
+    pub(super) fn new(
+        path: Option<&Path>,
+        listener_data: u32,
+        first_data: u32,
+    ) -> io::Result<Self> {
         let clock = Arc::new(VmClock::new());
         clock.resume();
         let timer = VmTimer::new(Arc::clone(&clock))?;
@@ -65,11 +74,14 @@ impl AgentSocket {
             multiplexer: Multiplexer::new(config),
             listener: path.map(listen).transpose()?,
             clients: BTreeMap::new(),
+            next_client: 0,
+            deaf: false,
             clock,
             timer,
             arrivals: Arrivals::default(),
             news: vec![],
             first_data,
+            listener_data,
         })
     }
 
@@ -140,19 +152,20 @@ impl AgentSocket {
         let accepted = self.listener().map(UnixListener::accept);
         let stream = match accepted {
             Some(Ok((stream, _))) => stream,
-            // Out of descriptors, or it hung up again: the next turn tries the next one.
             Some(Err(error)) => {
-                return log::debug!("a client of the agent did not arrive: {error}");
+                log::debug!("a client of the agent did not arrive: {error}");
+                if !is_temporary(&error) && error.kind() != ErrorKind::ConnectionAborted {
+                    // Out of descriptors: the one that waits would wake the loop for ever.
+                    self.listen_to_clients(false, ops);
+                }
+                return;
             }
             None => return,
         };
         if let Err(error) = stream.set_nonblocking(true) {
             return log::debug!("a client of the agent is not served: {error}");
         }
-        let Some(number) = (0..u32::MAX - self.first_data).find(|n| !self.clients.contains_key(n))
-        else {
-            return;
-        };
+        let number = self.free_number();
         let client = Client {
             stream,
             read: true,
@@ -208,7 +221,37 @@ impl AgentSocket {
         self.apply(effects, ops);
     }
 
+    /// One that no client had lately: what epoll still says of the last one is not taken for it.
+    fn free_number(&mut self) -> u32 {
+        loop {
+            let number = self.next_client;
+            self.next_client = number.wrapping_add(1) % (u32::MAX - self.first_data);
+            if !self.clients.contains_key(&number) {
+                return number;
+            }
+        }
+    }
+
+    /// Watches the listener, or no longer.
+    fn listen_to_clients(&mut self, listens: bool, ops: &mut EventOps<'_>) {
+        let Some((listener, _)) = &self.listener else {
+            return;
+        };
+        let set = if listens {
+            EventSet::IN
+        } else {
+            EventSet::empty()
+        };
+        match ops.modify(Events::with_data(listener, self.listener_data, set)) {
+            Ok(()) => self.deaf = !listens,
+            Err(error) => log::debug!("the agent's socket cannot be watched: {error}"),
+        }
+    }
+
     fn close(&mut self, number: u32, ops: &mut EventOps<'_>) {
+        if self.deaf {
+            self.listen_to_clients(true, ops);
+        }
         if let Some(client) = self.clients.remove(&number) {
             let data = self.first_data.saturating_add(number);
             let events = Events::with_data(&client.stream, data, EventSet::empty());

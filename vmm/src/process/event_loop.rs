@@ -28,6 +28,8 @@ enum Source {
     AgentTimer,
 }
 
+/// Events of the agent's listener carry this.
+pub(super) const LISTENER: u32 = Source::AgentClient as u32;
 /// Events of the agent's clients carry this and more.
 pub(super) const CLIENTS: u32 = 1 << 16;
 

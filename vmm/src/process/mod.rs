@@ -68,8 +68,12 @@ fn run_machine(
     teller: Teller,
 ) -> Result<Outcome, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
-    let agent = AgentSocket::new(config.agent_socket.as_deref(), event_loop::CLIENTS)
-        .map_err(|error| agent_failed(&config, &error))?;
+    let agent = AgentSocket::new(
+        config.agent_socket.as_deref(),
+        event_loop::LISTENER,
+        event_loop::CLIENTS,
+    )
+    .map_err(|error| agent_failed(&config, &error))?;
     let mut machine = Machine::new(config, Box::new(io::stdout())).map_err(|error| text(&error))?;
     let mut tell = |now, news| teller.tell(&notice(now, news));
     machine.power_on(&mut tell).map_err(|error| text(&error))?;
