@@ -25,6 +25,9 @@ pub(super) struct Edge<'a> {
     sender: Sender<Arrival>,
     /// The supervisor's time begins here.
     began: Instant,
+    /// What each instance is called, `namespace/name`, until its end is told: also one that this
+    /// host could not start.
+    objects: BTreeMap<InstanceId, String>,
     hosted: BTreeMap<InstanceId, Hosted>,
     /// Behind those who have them.
     sockets: Option<AgentSockets>,
@@ -47,6 +50,7 @@ impl<'a> Edge<'a> {
             watcher,
             sender,
             began: Instant::now(),
+            objects: BTreeMap::new(),
             hosted: BTreeMap::new(),
             orders: vec![],
             later: vec![],
@@ -112,7 +116,6 @@ impl<'a> Edge<'a> {
                 let how = self.hosted.get_mut(&instance).map(Hosted::gone);
                 let how = how.unwrap_or_default();
                 self.happen(Happening::Gone { instance, how }, None);
-                self.hosted.remove(&instance);
             }
         }
     }
@@ -164,8 +167,18 @@ impl<'a> Edge<'a> {
         let mut happenings = VecDeque::from([happening]);
         while let Some(happening) = happenings.pop_front() {
             let now = self.now();
+            let over = match &happening {
+                Happening::Gone { instance, .. } | Happening::CreateFailed { instance, .. } => {
+                    Some(*instance)
+                }
+                _ => None,
+            };
             for act in self.run.controller.happened(now, happening) {
                 happenings.extend(self.act(now, act, stamp));
+            }
+            if let Some(instance) = over {
+                self.hosted.remove(&instance);
+                self.objects.remove(&instance);
             }
         }
         // Of what passes within an instant, nobody need see more than the end.
@@ -227,6 +240,7 @@ impl<'a> Edge<'a> {
 
     fn create(&mut self, instance: InstanceId, name: &str) -> Happening {
         let object = format!("{}/{name}", self.run.namespace);
+        self.objects.insert(instance, object);
         let claim = match self.claim(name) {
             Ok(claim) => claim,
             Err(message) => return Happening::CreateFailed { instance, message },
@@ -234,7 +248,7 @@ impl<'a> Edge<'a> {
         let mut config = self.run.config.clone();
         config.agent_socket = claim.as_ref().map(|claim| claim.socket().to_owned());
         let console = &self.run.console;
-        let started = Hosted::start(config, object, name, console, claim, instance, &self.sender);
+        let started = Hosted::start(config, name, console, claim, instance, &self.sender);
         match started {
             Ok(hosted) => {
                 let pid = Some(hosted.pid());
@@ -264,14 +278,19 @@ impl<'a> Edge<'a> {
     }
 
     fn say(&mut self, now: Moment, instance: InstanceId, said: Said, stamp: Stamp) {
-        let Some(hosted) = self.hosted.get(&instance) else {
+        let Some(object) = self.objects.get(&instance) else {
+            log::error!("an instance without a name says {said:?}");
             return;
         };
+        let hosted = self.hosted.get(&instance);
         let (realtime_ns, uptime_ns) = match stamp {
             Some((of, realtime_ns, uptime_ns)) if of == instance => (realtime_ns, uptime_ns),
-            _ => (kennel_vmm::clock::realtime_ns(), hosted.uptime.ns(now)),
+            _ => (
+                kennel_vmm::clock::realtime_ns(),
+                hosted.map_or(0, |hosted| hosted.uptime.ns(now)),
+            ),
         };
-        let event = said.at(&hosted.object, realtime_ns, uptime_ns);
+        let event = said.at(object, realtime_ns, uptime_ns);
         let orders = self.watcher.event(&event);
         self.orders.extend(orders);
     }

@@ -20,8 +20,6 @@ use crate::probe::ProbeKind;
 /// An instance's part of this host.
 #[derive(Debug)]
 pub(super) struct Hosted {
-    /// `namespace/name`.
-    pub(super) object: String,
     pub(super) uptime: Uptime,
     process: VmProcess,
     tap: Option<JoinHandle<()>>,
@@ -34,7 +32,6 @@ pub(super) struct Hosted {
 impl Hosted {
     pub(super) fn start(
         config: MachineConfig,
-        object: String,
         name: &str,
         console: &Console,
         claim: Option<Claim>,
@@ -48,7 +45,6 @@ impl Hosted {
         let say = move |word| words.send(Arrival::Word(instance, word)).is_ok();
         let process = VmProcess::start_telling(config, ends, say).map_err(failed("started"))?;
         Ok(Self {
-            object,
             uptime: Uptime::default(),
             process,
             tap,
