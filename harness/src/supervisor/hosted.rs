@@ -73,11 +73,12 @@ impl Hosted {
 
     /// Its process has said its last word; how it went.
     pub(super) fn gone(&mut self) -> String {
-        let status = self.process.wait();
+        let status = self.process.reap();
         // Its replacement wants the same.
         self.claim = None;
-        // With the process gone, the tap comes to its end by itself.
-        if self.tap.take().is_some_and(|tap| tap.join().is_err()) {
+        // With the process gone, the tap comes to its end by itself; else it is left alone.
+        let tap = self.tap.take().filter(|_| status.is_ok());
+        if tap.is_some_and(|tap| tap.join().is_err()) {
             log::error!("the console tap panicked");
         }
         match status {

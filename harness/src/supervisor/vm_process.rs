@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command as Program, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use command_fds::{CommandFdExt, FdMapping};
 use kennel_vmm::config::MachineConfig;
@@ -28,6 +28,11 @@ const STOP_BOUND: Timespec = Timespec {
     tv_sec: 1,
     tv_nsec: 500_000_000,
 };
+/// How long a killed one may take. Beyond that the kernel holds it, and nobody knows for how long.
+const KILL_BOUND: Timespec = Timespec {
+    tv_sec: 2,
+    tv_nsec: 0,
+};
 
 /// The console's two ends.
 #[derive(Debug)]
@@ -43,14 +48,16 @@ pub struct ConsoleEnds {
 pub enum Word {
     /// A notice.
     Notice(Box<Notice>),
-    /// The process has closed its socket and ended.
+    /// The process has closed its socket and ended, or been killed: see [`VmProcess::reap`].
     Gone,
 }
 
 /// The process.
 #[derive(Debug)]
 pub struct VmProcess {
-    child: Child,
+    pid: u32,
+    /// None once somebody else waits for it.
+    child: Option<Child>,
     pidfd: Arc<OwnedFd>,
     socket: UnixStream,
 }
@@ -99,7 +106,8 @@ impl VmProcess {
         drop(program);
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
         let mut process = Self {
-            child,
+            pid: child.id(),
+            child: Some(child),
             pidfd: Arc::new(pidfd),
             socket: ours,
         };
@@ -113,8 +121,8 @@ impl VmProcess {
 
     /// Process ID.
     #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.child.id()
+    pub const fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// Sends a command.
@@ -143,41 +151,87 @@ impl VmProcess {
         Ok(pidfd_send_signal(&self.pidfd, Signal::KILL)?)
     }
 
-    /// Waits for a process that said its last word; kills one that does not go.
+    /// How a process ended that said its last word. Waits for nothing: one that the kernel still
+    /// holds, although it was killed, is left to a thread that waits for it.
     ///
     /// # Errors
     ///
-    /// The kernel's.
-    pub fn wait(&mut self) -> io::Result<ExitStatus> {
-        if let Some(status) = self.child.try_wait()? {
+    /// It has not ended, or the kernel's.
+    pub fn reap(&mut self) -> io::Result<ExitStatus> {
+        let Some(child) = &mut self.child else {
+            return Err(self.held());
+        };
+        if let Some(status) = child.try_wait()? {
             return Ok(status);
         }
-        end(&self.pidfd)?;
-        self.child.wait()
+        if let Some(child) = self.child.take() {
+            let _reaper = reap_later(child)?;
+        }
+        Err(self.held())
+    }
+
+    /// Waits for a process that said its last word; kills one that does not go. Takes a few seconds
+    /// at most.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::reap`].
+    pub fn wait(&mut self) -> io::Result<ExitStatus> {
+        let running = match &mut self.child {
+            Some(child) => child.try_wait()?.is_none(),
+            None => false,
+        };
+        if running {
+            end(&self.pidfd)?;
+        }
+        self.reap()
+    }
+
+    fn held(&self) -> io::Error {
+        io::Error::other(format!(
+            "process {} does not end although it was killed; the kernel holds it, which may be for \
+             a disk or a network file system that does not answer",
+            self.pid
+        ))
     }
 }
 
 impl Drop for VmProcess {
     fn drop(&mut self) {
         self.disconnect();
-        // It fails for a process that has been waited for, which is how it usually is.
-        let _status = self.wait();
+        // One that was handed over has been told of.
+        let ended = self.child.is_none() || self.wait().is_ok();
+        if !ended {
+            log::warn!("VM process {} is left behind: it does not end", self.pid);
+        }
     }
 }
 
-/// Waits until the process has ended; kills one that takes too long.
+/// Waits for `child` without holding anybody up.
+fn reap_later(mut child: Child) -> io::Result<JoinHandle<io::Result<ExitStatus>>> {
+    thread::Builder::new()
+        .name("vm-reaper".into())
+        .spawn(move || child.wait())
+}
+
+/// Waits until the process has ended; kills one that takes too long, and waits for that, too, but
+/// not for ever.
 fn end(pidfd: &OwnedFd) -> io::Result<()> {
-    let mut ends = [PollFd::new(pidfd, PollFlags::IN)];
-    let ended = loop {
-        match poll(&mut ends, Some(&STOP_BOUND)) {
-            Err(Errno::INTR) => {}
-            answer => break answer?,
-        }
-    };
-    if ended == 0 {
+    if !ends_within(pidfd, &STOP_BOUND)? {
         pidfd_send_signal(pidfd, Signal::KILL)?;
+        ends_within(pidfd, &KILL_BOUND)?;
     }
     Ok(())
+}
+
+fn ends_within(pidfd: &OwnedFd, bound: &Timespec) -> io::Result<bool> {
+    let mut ends = [PollFd::new(pidfd, PollFlags::IN)];
+    loop {
+        match poll(&mut ends, Some(bound)) {
+            Err(Errno::INTR) => {}
+            answer => return Ok(answer? > 0),
+        }
+    }
 }
 
 fn listen(socket: UnixStream, pidfd: &OwnedFd, mut say: impl FnMut(Word) -> bool) {
@@ -192,10 +246,69 @@ fn listen(socket: UnixStream, pidfd: &OwnedFd, mut say: impl FnMut(Word) -> bool
             Err(error) => log::error!("the VM process said {line:?}, which is no notice: {error}"),
         }
     }
-    // Whoever hears of it finds the process gone, and need not wait.
+    // Whoever hears of it finds the process gone, and need not wait: other VMs want something, too.
     if let Err(error) = end(pidfd) {
         log::debug!("the VM process cannot be waited for: {error}");
     }
     // Nobody listens any more once the supervisor has its verdict.
     let _heard = say(Word::Gone);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    /// `cat`, which takes no notice of a closed socket, in the place of a VM process.
+    fn stubborn() -> VmProcess {
+        let mut program = Program::new("cat");
+        let child = program.stdin(Stdio::piped()).spawn().expect("cat");
+        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).expect("a pidfd");
+        VmProcess {
+            pid: child.id(),
+            child: Some(child),
+            pidfd: Arc::new(pidfd),
+            socket: UnixStream::pair().expect("sockets").0,
+        }
+    }
+
+    /// One that is held by the kernel cannot be had; one that lives is as little ended.
+    #[test]
+    fn process_that_does_not_end_holds_up_nobody() {
+        let mut process = stubborn();
+        let mut child = process.child.take().expect("a child");
+        let input = child.stdin.take();
+        process.child = Some(child);
+        let error = process.reap().expect_err("it lives").to_string();
+        assert!(error.contains(&process.pid().to_string()), "{error}");
+        assert!(process.reap().is_err(), "somebody else waits for it");
+        // Nothing to wait for, or to kill.
+        let pidfd = Arc::clone(&process.pidfd);
+        drop(process);
+        assert!(!ends_within(&pidfd, &Timespec::default()).expect("a poll"));
+        drop(input);
+        end(&pidfd).expect("it ends with its input");
+    }
+
+    #[test]
+    fn process_that_was_handed_over_is_reaped() {
+        let mut child = stubborn().child.take().expect("a child");
+        let input = child.stdin.take();
+        let reaper = reap_later(child).expect("a thread");
+        drop(input);
+        let status = reaper.join().expect("no panic").expect("its status");
+        assert!(status.success(), "{status}");
+    }
+
+    #[test]
+    fn process_that_stays_is_killed() {
+        let mut process = stubborn();
+        let mut child = process.child.take().expect("a child");
+        let _input = child.stdin.take();
+        process.child = Some(child);
+        end(&process.pidfd).expect("it can be killed");
+        let status = process.reap().expect("its status");
+        assert_eq!(status.signal(), Some(9));
+    }
 }
