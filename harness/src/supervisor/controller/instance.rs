@@ -343,6 +343,12 @@ impl Instance {
 
     /// Says it, or holds it back for a while if too much has been said of it.
     fn offer(&mut self, now: Moment, topic: Topic, said: Said, acts: &mut Vec<Act>) {
+        let said = match topic {
+            Topic::Agent | Topic::Ready | Topic::Pause => {
+                said.with_conditions(&self.state().conditions())
+            }
+            Topic::Reset | Topic::Pretimeout | Topic::LivenessProbe | Topic::ReadinessProbe => said,
+        };
         if let Some(said) = self.speech.offer(now, topic, said) {
             self.say(said, acts);
         }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::Said;
 use crate::probe::ProbeKind;
-use crate::supervisor::controller::NotReady;
+use crate::supervisor::controller::{Condition, NotReady};
 use crate::supervisor::phase::Phase;
 use crate::supervisor::verdict::Cause;
 
@@ -98,6 +98,13 @@ impl Said {
             )
             .with(json!({ "reason": why.reason() })),
         }
+    }
+
+    /// With all conditions of the instance, as this leaves them.
+    #[must_use]
+    pub fn with_conditions(mut self, conditions: &[Condition]) -> Self {
+        self.data.insert("conditions".to_owned(), json!(conditions));
+        self
     }
 
     /// An attempt failed, or, without a streak, told nothing and does not count.
