@@ -137,6 +137,9 @@ impl From<&AgentError> for PingError {
 
 /// KubeVirt's rule, which knows `guestAgentPing` only: whether a ping that failed like that succeeds
 /// nevertheless. The annotation comes before it, as in [`of`].
+///
+/// No run follows it, nor one with `--compat`, which takes KubeVirt's numbers only: it is the reference
+/// that Kennel's own rule, [`of`], is compared with.
 #[must_use]
 pub fn compat_excuses(error: PingError, migrating: bool, domain: Domain) -> bool {
     let excusable = matches!(error, PingError::AgentUnresponsive | PingError::NoDomain);
