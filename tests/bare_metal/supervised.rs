@@ -2,11 +2,13 @@
 //! Documents under `kennel run`, on a guest agent without a guest: probes over its socket, what a
 //! liveness failure comes to, and who takes an instance's place.
 
+use std::collections::BTreeSet;
+
 use kennel_tests::documents::{FILE, Folder};
 use kennel_tests::kennel::Ended;
 use kennel_tests::mini_agent;
 use libtest_mimic::Trial;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::test;
 
@@ -16,6 +18,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("machine_comes_back_and_backs_off", machine),
         test("each_of_a_set_is_replaced", set),
         test("readiness_alone_stops_nothing", readiness),
+        test("what_could_not_be_created_is_told", not_created),
     ]
 }
 
@@ -26,21 +29,7 @@ const PING: &str = "guestAgentPing: {}, initialDelaySeconds: 1, periodSeconds: 1
 /// What `kennel run` makes of a document whose guests' agents answer so many requests and then no
 /// more, within so many seconds.
 fn run(kind: &str, own: &str, probe: &str, answers: u8, seconds: &str) -> (Ended, Vec<Value>) {
-    let instance = format!(
-        "terminationGracePeriodSeconds: 0, {probe}: {{{PING}}}, domain: {{resources: {{requests: \
-         {{memory: 64Mi}}}}, firmware: {{kernelBoot: {{kernelArgs: \"{answers}\", container: \
-         {{image: ./image, kernelPath: /agent}}}}}}}}"
-    );
-    let spec = match kind {
-        "VirtualMachineInstance" => format!("{{{own} {instance}}}"),
-        _ => format!(
-            "{{{own} template: {{metadata: {{labels: {{app: x}}}}, spec: {{{instance}}}}}}}"
-        ),
-    };
-    let folder = Folder::with(format!(
-        "{{apiVersion: kubevirt.io/v1, kind: {kind}, metadata: {{name: lab}}, spec: {spec}}}"
-    ));
-    folder.file("image/agent", &mini_agent::elf());
+    let folder = folder(kind, own, probe, answers);
     let args = [
         "run",
         FILE,
@@ -58,6 +47,26 @@ fn run(kind: &str, own: &str, probe: &str, answers: u8, seconds: &str) -> (Ended
     let events = events.unwrap_or_default();
     let event = |line| serde_json::from_str(line).expect("JSON");
     (ended, events.lines().map(event).collect())
+}
+
+/// That document, and its guest.
+fn folder(kind: &str, own: &str, probe: &str, answers: u8) -> Folder {
+    let instance = format!(
+        "terminationGracePeriodSeconds: 0, {probe}: {{{PING}}}, domain: {{resources: {{requests: \
+         {{memory: 64Mi}}}}, firmware: {{kernelBoot: {{kernelArgs: \"{answers}\", container: \
+         {{image: ./image, kernelPath: /agent}}}}}}}}"
+    );
+    let spec = match kind {
+        "VirtualMachineInstance" => format!("{{{own} {instance}}}"),
+        _ => format!(
+            "{{{own} template: {{metadata: {{labels: {{app: x}}}}, spec: {{{instance}}}}}}}"
+        ),
+    };
+    let folder = Folder::with(format!(
+        "{{apiVersion: kubevirt.io/v1, kind: {kind}, metadata: {{name: lab}}, spec: {spec}}}"
+    ));
+    folder.file("image/agent", &mini_agent::elf());
+    folder
 }
 
 fn reasons(events: &[Value]) -> Vec<&str> {
@@ -79,6 +88,10 @@ fn instance() {
         "Stopped",
     ];
     assert_eq!(reasons(&events), expected, "{ended}");
+    let conditions = &events[2]["data"]["conditions"];
+    let expected = [("Ready", "True"), ("AgentConnected", "True")];
+    let expected = expected.map(|(name, status)| json!({ "type": name, "status": status }));
+    assert_eq!(conditions, &json!(expected));
     let message = events[3]["message"].as_str().expect("a message");
     assert!(message.starts_with("Liveness probe failed: "), "{message}");
     assert_eq!(events[5]["data"]["cause"], "LivenessFailed");
@@ -117,27 +130,36 @@ fn machine() {
     assert!(ended.stderr.contains("CrashLoopBackOff"), "{ended}");
 }
 
+/// The second instances come at once, the third ones 10 s after those have failed.
 fn set() {
-    let own = "replicas: 2, selector: {matchLabels: {app: x}},";
+    let own = "replicas: 5, selector: {matchLabels: {app: x}},";
     let (ended, events) = run(
         "VirtualMachineInstanceReplicaSet",
         own,
         "livenessProbe",
         1,
-        "5",
+        "11",
     );
     assert_eq!(ended.status, 124, "{ended}");
     let created = events.iter().filter(|event| event["reason"] == "Created");
-    let mut names: Vec<_> = created
+    let names: Vec<_> = created
         .filter_map(|event| event["object"].as_str())
         .collect();
-    names.sort_unstable();
-    names.dedup();
-    assert_eq!(names.len(), 4, "{ended}");
-    assert!(
-        names.iter().all(|name| name.starts_with("default/lab")),
-        "{names:?}"
+    let distinct: BTreeSet<_> = names.iter().collect();
+    assert_eq!(
+        (names.len(), distinct.len()),
+        (10, 10),
+        "{ended}\n{names:?}"
     );
+    for name in &names {
+        assert!(name.starts_with("default/lab"), "{names:?}");
+    }
+    for first in &names[..5] {
+        let failed = |event: &&Value| event["data"]["cause"] == "LivenessFailed";
+        let own = events.iter().filter(|event| event["object"] == *first);
+        let told: Vec<_> = own.filter(failed).map(|event| &event["reason"]).collect();
+        assert_eq!(told, ["Killing", "Stopped"], "{first}: {ended}");
+    }
 }
 
 fn readiness() {
@@ -151,4 +173,25 @@ fn readiness() {
         killing.map(|event| event["message"].clone()),
         Some("Stopping the machine: its time is over".into())
     );
+}
+
+/// An instance that has no VM process has its events nevertheless, for people and for programs.
+fn not_created() {
+    let folder = folder("VirtualMachineInstance", "", "livenessProbe", 1);
+    let call = |args: &[&str]| {
+        let nowhere = ["env", "XDG_RUNTIME_DIR=/proc"];
+        let ended = folder.call(args).through(&nowhere).run();
+        assert_eq!(ended.status, 1, "{ended}");
+        ended
+    };
+    let ended = call(&["run", FILE, "--no-box"]);
+    let last = ended.stderr.lines().last().unwrap_or_default();
+    assert!(last.contains("Stopped"), "{ended}");
+    assert!(last.contains("/proc"), "{ended}");
+    let ended = call(&["run", FILE, "--no-box", "--events", "-"]);
+    let event: Value = serde_json::from_str(&ended.stdout).expect("one event");
+    assert_eq!(event["reason"], "Stopped", "{ended}");
+    assert_eq!(event["object"], "default/lab");
+    assert_eq!(event["uptime_ns"], 0);
+    assert_eq!(event["data"]["phase"], "Failed");
 }
