@@ -20,6 +20,11 @@ pub(crate) struct Spec {
     pub(crate) annotations: Vec<(&'static str, &'static str)>,
     pub(crate) script: &'static str,
     pub(crate) bzimage: bool,
+    /// Lines of the instance's spec, such as its probes.
+    pub(crate) fields: Vec<&'static str>,
+    pub(crate) kernel_args: Option<&'static str>,
+    /// Makes it a VirtualMachine.
+    pub(crate) run_strategy: Option<&'static str>,
 }
 
 impl Default for Spec {
@@ -31,39 +36,67 @@ impl Default for Spec {
             annotations: vec![],
             script: "",
             bzimage: false,
+            fields: vec![],
+            kernel_args: None,
+            run_strategy: None,
         }
     }
 }
 
 impl Spec {
     fn document(&self) -> String {
-        let mut text = String::from(
-            "apiVersion: kubevirt.io/v1\nkind: VirtualMachineInstance\nmetadata:\n  name: test\n  annotations:\n",
+        let kind = match self.run_strategy {
+            Some(_) => "VirtualMachine",
+            None => "VirtualMachineInstance",
+        };
+        let mut text = format!(
+            "apiVersion: kubevirt.io/v1\nkind: {kind}\nmetadata:\n  name: test\n  annotations:\n"
         );
         for (key, value) in &self.annotations {
-            writeln!(text, "    {key}: \"{value}\"").expect("a string takes it");
+            line(&mut text, 4, &format!("{key}: \"{value}\""));
         }
-        text.push_str("    kennel/guest-script: |\n      true\n");
-        for line in self.script.lines() {
-            writeln!(text, "      {line}").expect("a string takes it");
-        }
-        let (cores, memory) = (self.cores, self.memory);
-        write!(
-            text,
-            "spec:\n  domain:\n    cpu: {{ cores: {cores} }}\n    memory: {{ guest: {memory} }}\n    devices:\n"
-        )
-        .expect("a string takes it");
-        match self.action {
-            Some(action) => {
-                writeln!(
-                    text,
-                    "      watchdog: {{ name: dog, i6300esb: {{ action: {action} }} }}"
-                )
+        line(&mut text, 4, "kennel/guest-script: |\n  true");
+        line(&mut text, 6, self.script);
+        line(&mut text, 0, "spec:");
+        let indent = match self.run_strategy {
+            Some(strategy) => {
+                line(&mut text, 2, &format!("runStrategy: {strategy}"));
+                line(&mut text, 2, "template:\n  metadata: {}\n  spec:");
+                6
             }
-            None => writeln!(text, "      disks: []"),
-        }
-        .expect("a string takes it");
+            None => 2,
+        };
+        line(&mut text, indent, &self.instance());
         text
+    }
+
+    /// The lines of an instance's spec.
+    fn instance(&self) -> String {
+        let (cores, memory) = (self.cores, self.memory);
+        let mut text = String::new();
+        for field in &self.fields {
+            line(&mut text, 0, field);
+        }
+        let domain =
+            format!("domain:\n  cpu: {{ cores: {cores} }}\n  memory: {{ guest: {memory} }}");
+        line(&mut text, 0, &domain);
+        if let Some(args) = self.kernel_args {
+            let boot = "firmware: { kernelBoot: { container: { image: kennel/guest }, kernelArgs:";
+            line(&mut text, 2, &format!("{boot} {args} }} }}"));
+        }
+        let device = match self.action {
+            Some(action) => format!("watchdog: {{ name: dog, i6300esb: {{ action: {action} }} }}"),
+            None => "disks: []".to_owned(),
+        };
+        line(&mut text, 2, &format!("devices:\n  {device}"));
+        text
+    }
+}
+
+/// Appends `lines`, each so far to the right.
+fn line(text: &mut String, indent: usize, lines: &str) {
+    for line in lines.lines() {
+        writeln!(text, "{:indent$}{line}", "").expect("a string takes it");
     }
 }
 

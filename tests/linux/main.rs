@@ -4,10 +4,14 @@
 
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 
+mod agent;
 mod boots;
 mod demos;
 mod documents;
+mod exec;
 mod guest;
+mod operated;
+mod probes;
 mod process;
 
 use std::path::PathBuf;
@@ -86,6 +90,9 @@ fn tests(image: &Image) -> Vec<Trial> {
         boots::tests(image),
         demos::tests(image),
         documents::tests(image),
+        agent::tests(image),
+        exec::tests(image),
+        probes::tests(image),
         process::tests(image),
     ];
     groups.into_iter().flatten().collect()

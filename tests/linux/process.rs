@@ -15,8 +15,9 @@ use crate::guest::{Prepared, Spec};
 use crate::{Body, Image, group};
 
 pub(crate) fn tests(image: &Image) -> Vec<Trial> {
-    let cases: [(&'static str, Body); 7] = [
+    let cases: [(&'static str, Body); 8] = [
         ("console_is_interactive", Box::new(console)),
+        ("virtio_console_is_interactive", Box::new(virtio_console)),
         (
             "ctrl_c_ends_everything",
             Box::new(|image| signal(image, Signal::INT, Some(130))),
@@ -112,8 +113,22 @@ fn console(image: &Image) {
         script: "exec setsid cttyhack sh -l",
         ..Spec::default()
     };
-    let mut live = Live::start(image, &spec, Stdio::piped());
-    live.line("kennel: guest is up");
+    interactive(image, &spec, "kennel: guest is up");
+}
+
+fn virtio_console(image: &Image) {
+    let spec = Spec {
+        kernel_args: Some("console=hvc0"),
+        script: "exec setsid sh -c 'echo ready; exec sh' </dev/hvc0 >/dev/hvc0 2>&1",
+        ..Spec::default()
+    };
+    interactive(image, &spec, "ready");
+}
+
+/// A guest with a shell on its console, once it has said so.
+fn interactive(image: &Image, spec: &Spec, says: &str) {
+    let mut live = Live::start(image, spec, Stdio::piped());
+    live.line(says);
     let mut input = live.child.stdin.take().expect("piped");
     // Longer than the FIFO, so that input waits for the guest.
     let padding = "x".repeat(200);
@@ -196,7 +211,7 @@ fn sigcont(image: &Image) {
 }
 
 /// Proportional set size of the VM process in KiB: all of it, and guest RAM's part.
-fn proportional(vm: Pid) -> (u64, u64) {
+pub(crate) fn proportional(vm: Pid) -> (u64, u64) {
     let smaps = fs::read_to_string(format!("/proc/{}/smaps", vm.as_raw_nonzero())).expect("alive");
     let (mut all, mut guest, mut is_guest) = (0, 0, false);
     for line in smaps.lines() {
