@@ -4,6 +4,7 @@
 //! [`session::Session`] is the protocol, pure; [`Connection`] puts a socket and a clock around it.
 
 pub mod session;
+pub(crate) mod text;
 
 mod connection;
 #[cfg(test)]

@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use super::ask::{Call, Input, Need};
 use super::{Outcome, refusal};
 use crate::agent::AgentError;
+use crate::agent::text::cut;
 use crate::moment::Moment;
 
 mod output;
@@ -146,8 +147,9 @@ impl Exec {
         match answer {
             Ok(value) => {
                 let Some(pid) = value.get("pid").and_then(Value::as_i64) else {
+                    let value = cut(value.to_string());
                     let why = format!("the guest agent's answer to guest-exec has no pid: {value}");
-                    return self.end(Outcome::Error(why));
+                    return self.end(Outcome::Failure(why));
                 };
                 self.state = State::Running { pid };
                 self.call("guest-exec-status", json!({ "pid": pid }))

@@ -81,8 +81,15 @@ mod tests {
             };
             assert!(why.contains(word), "{why}");
         }
-        for error in [AgentError::Restarted, AgentError::Garbled("x".into())] {
-            assert!(matches!(ping(Err(error)), Outcome::Error(_)));
+        for error in [
+            AgentError::Garbled("x".into()),
+            AgentError::Socket("x".into()),
+        ] {
+            assert!(matches!(ping(Err(error)), Outcome::Failure(_)));
         }
+        assert!(matches!(
+            ping(Err(AgentError::Restarted)),
+            Outcome::Error(_)
+        ));
     }
 }

@@ -6,10 +6,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::Manner;
+use crate::agent::text::{KEPT, beginning};
 use crate::probe::Outcome;
-
-/// How much of a command's output is kept, in bytes: as much as the kubelet keeps.
-const KEPT: usize = 10 << 10;
 
 /// What the `guest-exec-status` of a command says that has ended. Exit status 0 is success,
 /// everything else is failure.
@@ -20,7 +18,7 @@ pub(super) fn verdict(status: &Value, manner: Manner, command: &str) -> Outcome 
     match status.get("exitcode").and_then(Value::as_i64) {
         Some(0) => Outcome::Success,
         Some(code) => failure(status, command, &ending(code, manner)),
-        None => Outcome::Error(format!(
+        None => Outcome::Failure(format!(
             "the guest agent says that {command} ended, and not how"
         )),
     }
@@ -94,7 +92,10 @@ fn output(status: &Value) -> String {
     let is_cut = bytes.len() > KEPT || cut("out-truncated") || cut("err-truncated");
     bytes.truncate(KEPT);
     let text = String::from_utf8_lossy(&bytes);
-    let mut text = text.trim_end().to_owned();
+    // What is no UTF-8 has become longer.
+    let kept = beginning(&text);
+    let is_cut = is_cut || kept.len() < text.len();
+    let mut text = kept.trim_end().to_owned();
     if is_cut {
         text.push_str(" [cut short]");
     }

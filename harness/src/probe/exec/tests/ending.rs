@@ -123,8 +123,18 @@ fn ten_kibibytes_of_output_are_kept() {
 }
 
 #[test]
-fn an_end_without_a_status_is_an_error() {
-    let Outcome::Error(why) = ended(&["x"], json!({ "exited": true })) else {
+fn output_that_is_no_text_is_kept_no_longer() {
+    let status = json!({ "exited": true, "exitcode": 1, "out-data": base64(&vec![0xff; 10_240]) });
+    let Outcome::Failure(message) = ended(&["loud"], status) else {
+        panic!("it failed");
+    };
+    let expected = "\u{fffd}".repeat(10_240 / 3);
+    assert_eq!(message, format!("{expected} [cut short] (exit status 1)"));
+}
+
+#[test]
+fn an_end_without_a_status_is_a_failure() {
+    let Outcome::Failure(why) = ended(&["x"], json!({ "exited": true })) else {
         panic!("nobody can tell");
     };
     assert_eq!(why, "the guest agent says that \"x\" ended, and not how");

@@ -91,27 +91,29 @@ fn no_agent_fails_and_names_it() {
 }
 
 #[test]
-fn an_agent_started_anew_or_unintelligible_is_an_error() {
+fn an_agent_started_anew_is_an_error_and_an_unintelligible_one_fails() {
     for (error, left) in [
         (AgentError::Restarted, false),
         (AgentError::Garbled("?".into()), true),
         (AgentError::Socket("gone".into()), true),
     ] {
+        let why = error.to_string();
+        let expected = if left {
+            Outcome::Failure(why)
+        } else {
+            Outcome::Error(why)
+        };
         let (_, _, outcome) = play(&mut exec(&["check"]), &[(1, Err(error.clone()))]);
-        assert_eq!(outcome, Outcome::Error(error.to_string()));
+        assert_eq!(outcome, expected);
         let mut midway = exec(&["check"]);
         let script = [(1, Ok(json!({ "pid": 7 }))), (1, Err(error.clone()))];
-        assert_eq!(
-            play(&mut midway, &script).2,
-            Outcome::Error(error.to_string())
-        );
+        assert_eq!(play(&mut midway, &script).2, expected);
         assert_eq!(midway.reaper().is_some(), left, "{error}");
     }
-    let script = [(1, Ok(json!({})))];
-    assert!(matches!(
-        play(&mut exec(&["check"]), &script).2,
-        Outcome::Error(_)
-    ));
+    let script = [(1, Ok(json!({ "odd": "x".repeat(1 << 20) })))];
+    let (_, _, outcome) = play(&mut exec(&["check"]), &script);
+    let why = failure(&outcome);
+    assert!(why.contains("has no pid") && why.len() < 11 << 10);
 }
 
 #[test]
