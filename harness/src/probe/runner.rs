@@ -16,8 +16,10 @@ use crate::agent::{AgentError, Connection};
 use crate::moment::Moment;
 use crate::spec::Handler;
 
-/// How long ending what attempts left behind may take, before the next attempt can begin.
+/// How long ending what attempts left behind may take, if the next attempt is not due before.
 const CLEAN_UP: Duration = Duration::from_secs(2);
+/// What it gets even then: a quarter of the shortest timeout.
+const LEAST_CLEAN_UP: Duration = Duration::from_millis(250);
 /// How many processes left behind are remembered; the agent of a hung guest accepts no more.
 const REMEMBERED: usize = 16;
 
@@ -52,6 +54,11 @@ impl AgentRunner {
     ///
     /// Afterwards [`Self::clean_up`] is to be called, once the outcome has been passed on.
     pub fn attempt(&mut self, deadline: Instant, freeze_counts: bool) -> Outcome {
+        if deadline <= Instant::now() {
+            let why = "the attempt could not begin in time, as this host was busy or the command \
+                       before it was still being cleaned up";
+            return Outcome::Error(why.into());
+        }
         let made = catch_unwind(AssertUnwindSafe(|| self.make(deadline, freeze_counts)));
         made.unwrap_or_else(|_| {
             self.line.connection = None;
@@ -59,16 +66,29 @@ impl AgentRunner {
         })
     }
 
-    /// Ends in the guest what attempts left behind there, within two seconds; what cannot be ended
-    /// now, as the agent does not answer, is tried again next time.
-    pub fn clean_up(&mut self) {
+    /// Ends in the guest what attempts left behind there, within two seconds and before `next`, when
+    /// the next attempt is due; what cannot be ended now, as the agent does not answer, is tried
+    /// again next time.
+    pub fn clean_up(&mut self, next: Option<Instant>) {
+        if self.left_behind.is_empty() {
+            return;
+        }
+        let cleaned = catch_unwind(AssertUnwindSafe(|| self.reap(next)));
+        if cleaned.is_err() {
+            // They would only do it again.
+            self.left_behind.clear();
+            self.line.connection = None;
+        }
+    }
+
+    fn reap(&mut self, next: Option<Instant>) {
         let Self {
             line, left_behind, ..
         } = self;
-        if left_behind.is_empty() {
-            return;
-        }
-        let until = line.now().after(CLEAN_UP);
+        let left = next.map_or(CLEAN_UP, |next| {
+            next.saturating_duration_since(Instant::now())
+        });
+        let until = line.now().after(left.clamp(LEAST_CLEAN_UP, CLEAN_UP));
         left_behind.retain_mut(|reaper| {
             let need = reaper.begin(until);
             line.drive(need, |now, input| reaper.next(now, input)) == Reaped::NotYet
@@ -155,5 +175,26 @@ impl AgentLine {
             Some(connection) => connection.call(command, arguments, until),
             None => Err(AgentError::NotConnected),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_that_is_late_is_not_the_guests_failure() {
+        let nobody = Path::new("/nonexistent/a.agent");
+        let timeout = Duration::from_secs(1);
+        let mut runner = AgentRunner::new(Handler::GuestAgentPing, timeout, nobody);
+        let Outcome::Error(why) = runner.attempt(Instant::now(), false) else {
+            panic!("an attempt without time was made");
+        };
+        assert!(why.contains("could not begin in time"), "{why}");
+        let in_time = Instant::now() + Duration::from_secs(3600);
+        assert!(matches!(
+            runner.attempt(in_time, false),
+            Outcome::Failure(why) if why.contains("a.agent")
+        ));
     }
 }

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -16,8 +16,8 @@ use crate::probe::runner::AgentRunner;
 use crate::probe::{Outcome, ProbeKind};
 use crate::spec::{Document, Probe};
 
-/// Enough for a probe: it talks to a socket.
-const STACK: usize = 256 << 10;
+/// An answer of 127 brackets, the deepest that is read, exceeds 256 KiB in an unoptimized build.
+pub(crate) const STACK: usize = 2 << 20;
 
 /// How the guests of a document are asked.
 #[derive(Clone, Debug, Default)]
@@ -69,6 +69,9 @@ impl Asking {
             ProbeKind::Liveness => &self.liveness,
             ProbeKind::Readiness => &self.readiness,
         };
+        let pause = wanted.as_ref().map_or(Duration::ZERO, |wanted| {
+            wanted.period.saturating_sub(wanted.timeout)
+        });
         let runner = wanted.as_ref().zip(socket).map(|(wanted, socket)| {
             AgentRunner::new(wanted.handler.clone(), wanted.timeout, socket)
         });
@@ -80,7 +83,7 @@ impl Asking {
             thread::Builder::new()
                 .name(format!("{}-probe", probe.name().to_lowercase()))
                 .stack_size(STACK)
-                .spawn(move || run(runner, &asked, answer))
+                .spawn(move || run(runner, pause, &asked, answer))
                 .is_ok()
         });
         Line {
@@ -100,14 +103,20 @@ fn probed(instance: InstanceId, probe: ProbeKind, number: u64, outcome: Outcome)
     }
 }
 
-/// Attempts as they are asked for, until nobody asks or listens any more.
-fn run(mut runner: AgentRunner, asks: &Receiver<Ask>, answer: impl Fn(u64, Outcome) -> bool) {
+/// Attempts as they are asked for, until nobody asks or listens any more. The next is due so long
+/// after the last one's deadline as `pause` says.
+fn run(
+    mut runner: AgentRunner,
+    pause: Duration,
+    asks: &Receiver<Ask>,
+    answer: impl Fn(u64, Outcome) -> bool,
+) {
     for ask in asks {
         let outcome = runner.attempt(ask.deadline, ask.freeze_counts);
         if !answer(ask.number, outcome) {
             return;
         }
-        runner.clean_up();
+        runner.clean_up(ask.deadline.checked_add(pause));
     }
 }
 
