@@ -9,15 +9,27 @@
 //! that is not there, or straight to an agent, as QEMU's character device does.
 
 use kennel_vmm::agent::dialogue::{Dialogue, Heard};
+use kennel_vmm::agent::framing::Limits;
 use kennel_vmm::agent::message::{Reply, is_silent};
 use kennel_vmm::agent::{LOST, NOT_CONNECTED, RESTARTED};
 use serde_json::Value;
 
 use super::AgentError;
+use super::text::cut;
 use crate::moment::Moment;
 
 /// What came of a request: the agent's return value; null for one that has none.
 pub type Answer = Result<Value, AgentError>;
+
+/// What an answer may not exceed. Every value costs about 100 bytes once it is read, whatever its
+/// length; the answers to all that is asked here have less than ten.
+const LIMITS: Limits = Limits {
+    values: 4096,
+    ..Limits::FROM_AGENT
+};
+/// What came in the place of an answer.
+const UNREADABLE: &str = "none came, only other output, or what came exceeds 48 MiB, 4096 values or \
+                          1024 brackets";
 
 #[derive(Debug)]
 struct Request {
@@ -39,7 +51,7 @@ impl Session {
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self {
-            dialogue: Dialogue::new(seed),
+            dialogue: Dialogue::with_limits(seed, LIMITS),
             request: None,
         }
     }
@@ -136,7 +148,7 @@ impl Session {
             }
             Heard::Reply(reply) => self.finish(|_| read(&reply)),
             Heard::Silence => self.finish(|_| Ok(Value::Null)),
-            Heard::Lost => self.finish(|_| Err(AgentError::Garbled(LOST.into()))),
+            Heard::Lost => self.finish(|_| Err(AgentError::Garbled(UNREADABLE.into()))),
             Heard::SyncRefused(reply) => self.sync_refused(&reply, now),
         }
     }
@@ -186,8 +198,8 @@ fn read(reply: &Reply) -> Answer {
         RESTARTED => AgentError::Restarted,
         LOST => AgentError::Garbled(parts.desc),
         _ => AgentError::Refused {
-            class: parts.class,
-            desc: parts.desc,
+            class: cut(parts.class),
+            desc: cut(parts.desc),
         },
     })
 }

@@ -23,6 +23,8 @@ use crate::runtime_dir::RuntimeDir;
 const UNREACHABLE: u8 = 1;
 /// The agent was asked, and there is no result.
 const NO_RESULT: u8 = 2;
+/// What a command wrote, in a status.
+const STREAMS: [&str; 2] = ["out-data", "err-data"];
 /// What a shell adds to the number of the signal that ended a command.
 const BY_SIGNAL: i64 = 128;
 /// How long ending a command that is out of time may take.
@@ -110,8 +112,8 @@ impl Line {
                 Need::Call(call) => {
                     let wait = call.until.since(self.now());
                     let until = Instant::now() + wait;
-                    let answer = self.connection.call(call.command, &call.arguments, until);
-                    self.last = Some(answer.clone());
+                    let mut answer = self.connection.call(call.command, &call.arguments, until);
+                    self.last = Some(keep(&mut answer));
                     Input::Answer(answer)
                 }
             };
@@ -136,6 +138,24 @@ impl Line {
             Some(Ok(value)) if why.is_empty() || is_over(&value) => ended(&value),
             _ => Err(Failure::Status(NO_RESULT, why)),
         }
+    }
+}
+
+/// What [`Line::conclude`] needs of an answer; a command's output, which can be long, is moved.
+fn keep(answer: &mut Result<Value, AgentError>) -> Result<Value, AgentError> {
+    match answer {
+        Ok(status) if is_over(status) => {
+            let streams = STREAMS.map(|key| status.get_mut(key).map(Value::take));
+            let mut kept = status.clone();
+            for (key, stream) in STREAMS.into_iter().zip(streams) {
+                if let Some(stream) = stream {
+                    kept[key] = stream;
+                }
+            }
+            Ok(kept)
+        }
+        Ok(_) => Ok(Value::Null),
+        Err(error) => Err(error.clone()),
     }
 }
 
@@ -220,6 +240,17 @@ mod tests {
             assert_eq!(status, code, "{value}");
             assert!(message.contains(says), "{value}: {message}");
         }
+    }
+
+    #[test]
+    fn a_commands_output_is_kept_once() {
+        let status = json!({"exited": true, "exitcode": 3, "out-data": "aGk="});
+        let mut answer = Ok(status.clone());
+        assert_eq!(keep(&mut answer), Ok(status));
+        assert_eq!(answer.unwrap()["out-data"], Value::Null);
+        assert_eq!(keep(&mut Ok(json!({"pid": 7}))), Ok(Value::Null));
+        let restarted = Err(AgentError::Restarted);
+        assert_eq!(keep(&mut restarted.clone()), restarted);
     }
 
     #[test]

@@ -83,8 +83,15 @@ impl Dialogue {
     /// A closed channel. `seed` makes its numbers differ from those of others.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
+        Self::with_limits(seed, Limits::FROM_AGENT)
+    }
+
+    /// The same for an owner that takes other answers than [`Limits::FROM_AGENT`]: what exceeds
+    /// them is noise.
+    #[must_use]
+    pub const fn with_limits(seed: u64, limits: Limits) -> Self {
         Self {
-            framer: Framer::new(Limits::FROM_AGENT),
+            framer: Framer::new(limits),
             output: Buffer::new(),
             pushed: 0,
             numbers: Numbers::new(seed),

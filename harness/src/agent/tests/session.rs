@@ -196,9 +196,63 @@ fn garbage_is_no_answer() {
     let sync = talk.only();
     assert_eq!(
         talk.hear(&sync_reply(&sync)),
-        Some(Err(AgentError::Garbled(LOST.into())))
+        Some(Err(AgentError::Garbled(
+            "none came, only other output, or what came exceeds 48 MiB, 4096 values or 1024 brackets"
+                .into()
+        )))
     );
     assert_eq!(talk.hear(&reply(&request, &json!(1))), None);
+}
+
+/// What comes of a return value with so many elements.
+fn elements(count: usize) -> Option<Answer> {
+    let mut talk = Talk::new();
+    talk.begin(1, 1000);
+    let request = talk.get_in_step();
+    let value = Value::Array(vec![Value::Bool(true); count]);
+    let answer = talk.hear(&reply(&request, &value));
+    if answer.is_some() {
+        return answer;
+    }
+    let sync = talk.only();
+    talk.hear(&sync_reply(&sync))
+}
+
+#[test]
+fn an_answer_of_many_values_is_never_built() {
+    assert!(matches!(elements(4000), Some(Ok(Value::Array(all))) if all.len() == 4000));
+    let Some(Err(AgentError::Garbled(why))) = elements(5000) else {
+        panic!("5000 values");
+    };
+    assert!(why.contains("4096 values"), "{why}");
+}
+
+#[test]
+fn a_long_refusal_is_cut() {
+    let mut talk = Talk::new();
+    talk.begin(1, 1000);
+    let request = talk.get_in_step();
+    let answer = talk.hear(&error(&request, &"x".repeat(1 << 20)));
+    let Some(Err(AgentError::Refused { desc, .. })) = answer else {
+        panic!("{answer:?}");
+    };
+    assert_eq!(desc.len(), (10 << 10) + " [cut short]".len());
+}
+
+/// The deepest that is taken, on the stack of those who ask for probes.
+#[test]
+fn the_deepest_answer_fits_a_probes_stack() {
+    let read = || {
+        let mut talk = Talk::new();
+        talk.begin(1, 1000);
+        let request = talk.get_in_step();
+        let nest = format!("{}{}", "[".repeat(126), "]".repeat(126));
+        let text = format!("{{\"return\": {nest}, \"id\": {}}}\n", request["id"]);
+        talk.hear(text.as_bytes())
+    };
+    let thread = std::thread::Builder::new().stack_size(crate::supervisor::asking::STACK);
+    let answer = thread.spawn(read).unwrap().join().unwrap();
+    assert!(matches!(answer, Some(Ok(Value::Array(_)))), "{answer:?}");
 }
 
 #[test]
