@@ -117,7 +117,23 @@ impl Watcher for Teller {
 pub(super) fn sentence(event: &Event) -> String {
     let seconds = std::time::Duration::from_nanos(event.uptime_ns).as_secs_f64();
     let message = super::without_error_numbers(&event.message);
+    let message = on_one_line(&message);
     format!("kennel: {seconds:10.3} s  {:<18} {message}", event.reason)
+}
+
+/// Guests write parts of messages: none of them may begin a line, or speak to the terminal.
+fn on_one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for char in text.chars() {
+        // Beside control characters: what breaks lines, and what reverses their direction.
+        let acts = matches!(char, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if char.is_control() || acts {
+            line.extend(char.escape_default());
+        } else {
+            line.push(char);
+        }
+    }
+    line
 }
 
 fn is_standard(path: &Path) -> bool {
@@ -136,4 +152,17 @@ fn create(what: &str, path: &Path) -> Result<File, Failure> {
             path.display()
         ))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guests_text_stays_text() {
+        assert_eq!(
+            on_one_line("“größe” 日\u{1b}[2J\r\nkennel: well\u{9b}1m\u{202e}"),
+            "“größe” 日\\u{1b}[2J\\r\\nkennel: well\\u{9b}1m\\u{202e}"
+        );
+    }
 }
