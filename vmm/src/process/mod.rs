@@ -101,7 +101,8 @@ fn agent_failed(config: &MachineConfig, error: &io::Error) -> String {
             path.display()
         ),
         Some(path) => format!(
-            "the guest agent's socket {} cannot be made: {error}",
+            "the guest agent's socket {} cannot be made: {error}; its directory must be on a file \
+             system that holds sockets (set XDG_RUNTIME_DIR to choose another)",
             path.display()
         ),
         None => format!("the guest agent's timer cannot be had: {error}"),
