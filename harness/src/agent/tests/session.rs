@@ -246,13 +246,13 @@ fn the_deepest_answer_fits_a_probes_stack() {
         let mut talk = Talk::new();
         talk.begin(1, 1000);
         let request = talk.get_in_step();
-        let nest = format!("{}{}", "[".repeat(126), "]".repeat(126));
+        let nest = format!("{}[]{}", "{\"a\":".repeat(126), "}".repeat(126));
         let text = format!("{{\"return\": {nest}, \"id\": {}}}\n", request["id"]);
         talk.hear(text.as_bytes())
     };
     let thread = std::thread::Builder::new().stack_size(crate::supervisor::asking::STACK);
     let answer = thread.spawn(read).unwrap().join().unwrap();
-    assert!(matches!(answer, Some(Ok(Value::Array(_)))), "{answer:?}");
+    assert!(matches!(answer, Some(Ok(Value::Object(_)))), "{answer:?}");
 }
 
 #[test]
