@@ -63,7 +63,9 @@ pub fn test_if_able(
     })
 }
 
-fn is_required(name: &str) -> bool {
+/// Whether [`REQUIRE`] names this tier.
+#[must_use]
+pub fn is_required(name: &str) -> bool {
     let required = std::env::var(REQUIRE).unwrap_or_default();
     required.split(',').any(|tier| tier.trim() == name)
 }
