@@ -202,7 +202,9 @@ fn left_behind(guest: &mut Guest) {
     let probed = guest.shell(PATIENT, daemon);
     assert_eq!(probed.status, Some(0), "{probed:?}");
     guest.nothing_is_left(daemon, Some("sleep 3001"));
-    guest.run.shell("kill $(pgrep -fx 'sleep 3001')");
+    guest
+        .run
+        .shell("kill $(ps | awk '/[s]leep 3001/ { print $1 }')");
     guest.pings();
 }
 

@@ -24,11 +24,11 @@ use kennel_tests::tier;
 use libtest_mimic::{Arguments, Trial};
 
 const NAME: &str = "linux";
-/// The tests that keep a guest's agent busy: a tier of their own, since the box does not stand them.
+/// The tests that keep a guest's agent busy: a tier of their own, since the box did not stand them.
 const AGENT: &str = "linux-agent";
 /// Why they are left out.
-const NOT_IN_BOX: &str = "the box's own kernel crashes while a guest's agent is kept busy (seen with \
-    QEMU 7.2's emulated AMD-V); KENNEL_REQUIRE=linux-agent runs them all the same";
+const NOT_IN_BOX: &str = "the box's own kernel crashed under them before its nested paging was switched \
+    off, and they have not run through since; KENNEL_REQUIRE=linux-agent runs them all the same";
 /// The largest guest has 5 GiB, and another one runs beside it.
 const BOX_MEMORY_MIB: u32 = 9 << 10;
 /// How the tests in a box find the image that was built outside, where the network is.
