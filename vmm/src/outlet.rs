@@ -48,6 +48,11 @@ impl Write for OutletWriter {
         Ok(data.len())
     }
 
+    /// One write, whatever it is made of: what others write to the same place comes before or after it.
+    fn write_fmt(&mut self, text: std::fmt::Arguments<'_>) -> io::Result<()> {
+        self.write_all(text.to_string().as_bytes())
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -160,6 +165,22 @@ mod tests {
         outlet.close();
         assert!(received.try_recv().is_err());
         drop(allow);
+    }
+
+    #[test]
+    fn a_line_is_written_in_one_piece() {
+        let (sent, received) = channel();
+        let (allow, allowed) = channel();
+        let outlet = Outlet::start("test", Box::new(Reader(sent, allowed))).expect("a thread");
+        let mut writer = outlet.writer();
+        for line in 0..100 {
+            allow.send(()).expect("reader is there");
+            writeln!(writer, "{line} {}", "of some parts").expect("always");
+        }
+        outlet.close();
+        for piece in received.try_iter() {
+            assert_eq!(piece.last(), Some(&b'\n'), "{piece:?}");
+        }
     }
 
     #[test]
