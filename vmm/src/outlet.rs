@@ -168,19 +168,18 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_written_in_one_piece() {
-        let (sent, received) = channel();
-        let (allow, allowed) = channel();
-        let outlet = Outlet::start("test", Box::new(Reader(sent, allowed))).expect("a thread");
-        let mut writer = outlet.writer();
-        for line in 0..100 {
-            allow.send(()).expect("reader is there");
-            writeln!(writer, "{line} {}", "of some parts").expect("always");
-        }
-        outlet.close();
-        for piece in received.try_iter() {
-            assert_eq!(piece.last(), Some(&b'\n'), "{piece:?}");
-        }
+    fn a_line_is_written_whole_or_not_at_all() {
+        let pipe = Arc::new(Pipe::default());
+        let mut writer = OutletWriter(Arc::clone(&pipe));
+        let all_but_a_little = vec![b'x'; BACKLOG - 3];
+        writer.write_all(&all_but_a_little).expect("always");
+        writeln!(writer, "{}{}", "ab", "cd").expect("always");
+        let backlog = pipe.backlog.lock();
+        assert_eq!(
+            (backlog.bytes.len(), backlog.dropped),
+            (BACKLOG - 3, 5),
+            "no part of a line that has no room"
+        );
     }
 
     #[test]
