@@ -11,7 +11,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal};
@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use self::child::{Child, SpawnError};
 use super::link::{Link, LinkError};
-use super::protocol::{Ended, Frame, Start, VERSION};
+use super::protocol::{ALIVE_EVERY, Ended, Frame, Start, VERSION};
 use super::qemu::PORT;
 
 mod child;
@@ -87,7 +87,7 @@ fn serve() -> Result<(), AgentError> {
     let start = await_command(&mut link)?;
     prepare(&start)?;
     let outcome = match Child::spawn(&start) {
-        Ok(child) => Service { link, child }.run()?,
+        Ok(child) => Service::new(link, child).run()?,
         Err(SpawnError { code, reason }) => {
             link.queue(&Frame::NotStarted(code, reason));
             Some(link)
@@ -206,9 +206,19 @@ fn wait(fds: &mut [PollFd<'_>], timeout: Option<&Timespec>) -> Result<usize, Age
 struct Service {
     link: Link,
     child: Child,
+    /// When the caller was last told that this agent is there.
+    told: Instant,
 }
 
 impl Service {
+    fn new(link: Link, child: Child) -> Self {
+        Self {
+            link,
+            child,
+            told: Instant::now(),
+        }
+    }
+
     /// Until the command has ended and all it wrote is sent (then the link comes back with the exit status queued), or
     /// the caller is gone (then it doesn't).
     fn run(mut self) -> Result<Option<Link>, AgentError> {
@@ -220,6 +230,7 @@ impl Service {
             {
                 return Ok(Some(self.finish(status)));
             }
+            self.be_alive();
             self.link.flush().map_err(LinkError::from)?;
             // Output that the caller has no room for yet may take any time; else it must come to its end soon.
             let limit = (ended.is_some() && !self.child.output_is_starved()).then_some(&LAST_WAIT);
@@ -250,15 +261,28 @@ impl Service {
         self.link
     }
 
+    /// A caller that does not hear of this for long takes the box for hung.
+    fn be_alive(&mut self) {
+        if self.told.elapsed() >= ALIVE_EVERY {
+            self.told = Instant::now();
+            // One that has not been taken yet does as well.
+            if !self.link.has_queued() {
+                self.link.queue(&Frame::Alive);
+            }
+        }
+    }
+
     fn wait(&self, limit: Option<&Timespec>) -> Result<Ready, AgentError> {
         let mut flags = PollFlags::IN;
         flags.set(PollFlags::OUT, self.link.has_queued());
         let mut fds = vec![PollFd::new(&self.link, flags)];
         self.child.poll_fds(&mut fds);
-        let count = wait(&mut fds, limit)?;
+        let soon = ALIVE_EVERY.saturating_sub(self.told.elapsed());
+        let soon = Timespec::try_from(soon).unwrap_or(LAST_WAIT);
+        let count = wait(&mut fds, Some(limit.unwrap_or(&soon)))?;
         let link = fds[0].revents();
         Ok(Ready {
-            idle: count == 0,
+            idle: count == 0 && limit.is_some(),
             link: link.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR),
         })
     }

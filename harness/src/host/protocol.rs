@@ -6,12 +6,15 @@
 //! data on. So a stream that nobody reads never holds up the others, nor signals, nor the exit status.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// Both ends are the same binary; a different number means they are not.
-pub(super) const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
+/// How often the agent says that it is there, whatever else it has to say.
+pub(super) const ALIVE_EVERY: Duration = Duration::from_secs(5);
 /// Bytes of one stream that may be sent before the receiver grants more.
 pub(super) const WINDOW: usize = 256 * 1024;
 /// The most data put into one frame.
@@ -87,6 +90,8 @@ pub(super) enum Ended {
 pub(super) enum Frame {
     /// The agent is there and speaks this version.
     Hello(u8),
+    /// The agent is still there.
+    Alive,
     /// Run this.
     Start(Box<Start>),
     /// Bytes of a stream.
@@ -121,6 +126,7 @@ impl Frame {
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Hello(version) => put(out, b'H', &[*version]),
+            Self::Alive => put(out, b'A', &[]),
             // Serialising owned strings and numbers into memory has nothing that could fail.
             Self::Start(start) => put(out, b'S', &serde_json::to_vec(start).unwrap_or_default()),
             Self::Data(stream, data) => put_parts(out, b'D', &[&[stream.index()], data]),
@@ -147,6 +153,7 @@ impl Frame {
         let stream = |index: &u8| Stream::from_index(*index).ok_or(ProtocolError::Malformed(kind));
         Ok(match (kind, payload) {
             (b'H', [version]) => Self::Hello(*version),
+            (b'A', []) => Self::Alive,
             (b'S', json) => Self::Start(Box::new(
                 serde_json::from_slice(json).map_err(|e| ProtocolError::Command(e.to_string()))?,
             )),
@@ -253,6 +260,7 @@ mod tests {
         };
         vec![
             Frame::Hello(VERSION),
+            Frame::Alive,
             Frame::Start(Box::new(start())),
             Frame::Data(Stream::Stdin, vec![0, 1, 255]),
             Frame::Data(Stream::Stdout, Vec::new()),

@@ -30,6 +30,9 @@ const VCPUS_MAX: u32 = 8;
 /// How long a box may take until its agent answers: some 3 s on an idle machine.
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
 
+/// How long a box may be silent whose agent speaks up every few seconds: busy machines are slow.
+const SILENCE_LIMIT: Duration = Duration::from_secs(120);
+
 /// A command to run in a box of its own.
 #[derive(Debug)]
 pub struct BoxCommand {
@@ -49,6 +52,8 @@ pub struct BoxCommand {
     pub stdio: BoxStdio,
     /// How long the box may take to boot.
     pub boot_limit: Duration,
+    /// How long a box that runs may be silent before it is taken for hung and ended.
+    pub silence_limit: Duration,
     /// The `kennel` program, which the box runs as its agent (with the argument `box-agent`).
     pub agent: PathBuf,
 }
@@ -95,6 +100,7 @@ impl BoxCommand {
             vcpus: default_vcpus(),
             stdio: BoxStdio::inherit().map_err(failed("stdin, stdout and stderr"))?,
             boot_limit: BOOT_LIMIT,
+            silence_limit: SILENCE_LIMIT,
             agent: std::env::current_exe().map_err(failed("this program's own file"))?,
         })
     }
@@ -260,6 +266,14 @@ pub enum BoxError {
     /// The box did not come up in time.
     #[error("the box did not boot within {} s; the end of its console:{console}", limit.as_secs())]
     BootTimeout {
+        /// The limit.
+        limit: Duration,
+        /// The console's last lines.
+        console: String,
+    },
+    /// The box runs and does nothing any more.
+    #[error("the box hung: nothing was heard of it for {} s; try again; the end of its console:{console}", limit.as_secs())]
+    Hung {
         /// The limit.
         limit: Duration,
         /// The console's last lines.

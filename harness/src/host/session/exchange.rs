@@ -73,6 +73,8 @@ pub(super) struct Exchange<'a> {
     first_signal: Option<Instant>,
     phase: Phase,
     started: Instant,
+    /// When the box last said anything.
+    heard: Instant,
     qemu: Qemu,
 }
 
@@ -129,6 +131,7 @@ impl<'a> Exchange<'a> {
             first_signal: None,
             phase: Phase::Booting,
             started: Instant::now(),
+            heard: Instant::now(),
             raw: None,
             qemu,
         })
@@ -151,10 +154,7 @@ impl<'a> Exchange<'a> {
                 continue;
             }
             if ready.timed_out {
-                return Err(BoxError::BootTimeout {
-                    limit: self.command.boot_limit,
-                    console: self.tail.lines(),
-                });
+                return Err(self.timed_out());
             }
             if ready.stdin {
                 self.read_stdin();
@@ -183,13 +183,8 @@ impl<'a> Exchange<'a> {
             fds.push(PollFd::new(fd, PollFlags::IN));
         }
         self.signals.poll_fds(&mut fds);
-        let limit = booting.then(|| {
-            let left = self
-                .command
-                .boot_limit
-                .saturating_sub(self.started.elapsed());
-            Timespec::try_from(left).unwrap_or_default()
-        });
+        let left = (!ended).then(|| self.time_left());
+        let limit = left.map(|left| Timespec::try_from(left).unwrap_or_default());
         let count = match poll(&mut fds, limit.as_ref()) {
             Ok(count) => count,
             Err(Errno::INTR) => return Ok(Ready::default()),
@@ -201,11 +196,42 @@ impl<'a> Exchange<'a> {
             }
         };
         let is_ready = |at: usize| fds.get(at).is_some_and(|fd| !fd.revents().is_empty());
+        let link = !ended && is_ready(0);
+        let late = left.is_some_and(|left| count == 0 || left.is_zero());
         Ok(Ready {
-            link: !ended && is_ready(0),
+            link,
             stdin: stdin.is_some_and(is_ready),
-            timed_out: booting && count == 0,
+            // What it said while this process stood still counts.
+            timed_out: late && !link,
         })
+    }
+
+    /// How long the box may still take to boot, or to say something.
+    fn time_left(&self) -> Duration {
+        match self.phase {
+            Phase::Booting => self
+                .command
+                .boot_limit
+                .saturating_sub(self.started.elapsed()),
+            Phase::Running | Phase::Ended(_) => self
+                .command
+                .silence_limit
+                .saturating_sub(self.heard.elapsed()),
+        }
+    }
+
+    fn timed_out(&self) -> BoxError {
+        let console = self.tail.lines();
+        match self.phase {
+            Phase::Booting => BoxError::BootTimeout {
+                limit: self.command.boot_limit,
+                console,
+            },
+            Phase::Running | Phase::Ended(_) => BoxError::Hung {
+                limit: self.command.silence_limit,
+                console,
+            },
+        }
     }
 
     fn read_console(&mut self) {
@@ -301,6 +327,7 @@ impl<'a> Exchange<'a> {
     fn read_link(&mut self, progress: &dyn Fn(&BoxStep)) -> Result<(), BoxError> {
         let failed = |reason: String| BoxError::Connection(reason);
         let open = self.link.receive().map_err(|e| failed(e.to_string()))?;
+        self.heard = Instant::now();
         while let Some(frame) = self.link.next().map_err(|e| failed(e.to_string()))? {
             self.obey(frame, progress)?;
         }
@@ -356,6 +383,8 @@ impl<'a> Exchange<'a> {
                     code,
                 });
             }
+            // Heard is heard.
+            Frame::Alive => {}
             // The rest is what a caller says.
             Frame::Start(_) | Frame::Signal(_) | Frame::Window(_) | Frame::Credit(..) => {}
         }
@@ -391,5 +420,49 @@ impl<'a> Exchange<'a> {
             }),
             console: self.tail.lines(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+    use std::process::{Command, Stdio};
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::host::session::socket_pair;
+
+    /// Far longer than the limit under test.
+    const BOUND: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn a_box_that_says_nothing_any_more_is_ended() {
+        let mut command = BoxCommand::new("true").expect("a process has these");
+        command.silence_limit = Duration::from_millis(20);
+        // It does as little as a hung QEMU.
+        let mut child = Command::new("sleep")
+            .arg("1000")
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("sleep runs");
+        let stderr = child.stderr.take().expect("piped").into();
+        let (agent, far) = socket_pair().expect("sockets");
+        let (console, _console_far) = socket_pair().expect("sockets");
+        let (over, wait) = channel::<()>();
+        let speaker = std::thread::spawn(move || {
+            let mut far = UnixStream::from(far);
+            let mut hello = Vec::new();
+            Frame::Hello(VERSION).encode(&mut hello);
+            far.write_all(&hello).expect("somebody listens");
+            // A caller that waits for ever would take this for the box's end.
+            let _over = wait.recv_timeout(BOUND);
+        });
+        let running = Running { child, stderr };
+        let exchange = Exchange::new(&command, running, agent, console).expect("resources");
+        let error = exchange.run(&|_| {}).expect_err("it hung");
+        drop(over);
+        speaker.join().expect("no panic");
+        assert!(matches!(error, BoxError::Hung { .. }), "{error}");
     }
 }
