@@ -6,6 +6,7 @@
 //! says what ran, or why nothing did.
 
 pub mod documents;
+pub mod elf;
 pub mod kennel;
 pub mod machine;
 pub mod mini_agent;
