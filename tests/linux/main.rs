@@ -24,11 +24,6 @@ use kennel_tests::tier;
 use libtest_mimic::{Arguments, Trial};
 
 const NAME: &str = "linux";
-/// The tests that keep a guest's agent busy: a tier of their own, since the box did not stand them.
-const AGENT: &str = "linux-agent";
-/// Why they are left out.
-const NOT_IN_BOX: &str = "the box's own kernel crashed under them before its nested paging was switched \
-    off, and they have not run through since; KENNEL_REQUIRE=linux-agent runs them all the same";
 /// The largest guest has 5 GiB, and another one runs beside it.
 const BOX_MEMORY_MIB: u32 = 9 << 10;
 /// How the tests in a box find the image that was built outside, where the network is.
@@ -77,17 +72,7 @@ fn main() -> ExitCode {
             "on this machine's hardware KVM"
         };
         return match image() {
-            Ok(image) => {
-                let (busy, rest): (Vec<_>, Vec<_>) = tests(&image)
-                    .into_iter()
-                    .partition(|test| keeps_the_agent_busy(test.name()));
-                if !host::inside_box() || tier::is_required(AGENT) {
-                    return tier::run(NAME, place, &args, rest.into_iter().chain(busy).collect());
-                }
-                let status = tier::run(NAME, place, &args, rest);
-                let _told = tier::skipped(AGENT, NOT_IN_BOX);
-                status
-            }
+            Ok(image) => tier::run(NAME, place, &args, tests(&image)),
             Err(why) => tier::failed(NAME, &why),
         };
     }
@@ -98,12 +83,6 @@ fn main() -> ExitCode {
         Ok(status) => status,
         Err(why) => tier::failed(NAME, &why),
     }
-}
-
-fn keeps_the_agent_busy(test: &str) -> bool {
-    test.starts_with("agent::")
-        || test == "demo::probes"
-        || test == "process::virtio_console_is_interactive"
 }
 
 fn tests(image: &Image) -> Vec<Trial> {

@@ -173,7 +173,8 @@ mod tests {
         let mut writer = OutletWriter(Arc::clone(&pipe));
         let all_but_a_little = vec![b'x'; BACKLOG - 3];
         writer.write_all(&all_but_a_little).expect("always");
-        writeln!(writer, "{}{}", "ab", "cd").expect("always");
+        let parts = ["ab", "cd"];
+        writeln!(writer, "{}{}", parts[0], parts[1]).expect("always");
         let backlog = pipe.backlog.lock();
         assert_eq!(
             (backlog.bytes.len(), backlog.dropped),

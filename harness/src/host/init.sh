@@ -10,14 +10,10 @@ fail() {
 $b mount -t devtmpfs dev /dev
 $b mount -t proc proc /proc
 $b mount -t sysfs sys /sys
-# Shadow paging: with nested paging, QEMU 7.2's emulated AMD-V was seen to corrupt this kernel under load.
-options_of() {
-    case $1 in kvm_amd) echo npt=0 ;; esac
-}
 load() {
     while read -r module; do
         # A module in both lists may be there already.
-        $b insmod "/modules/$module.ko" $(options_of "$module") 2> /dev/null || [ -d "/sys/module/$module" ] || echo "kennel box: cannot load $module"
+        $b insmod "/modules/$module.ko" 2> /dev/null || [ -d "/sys/module/$module" ] || echo "kennel box: cannot load $module"
     done < "/modules/$1.order"
 }
 # Loading KVM takes as long as all the rest.

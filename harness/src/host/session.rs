@@ -25,6 +25,8 @@ mod exchange;
 const MEMORY_MIB: u32 = 3072;
 /// Less than this does not boot.
 const MEMORY_MIB_MIN: u32 = 512;
+/// Virtual CPUs of a box unless the caller says otherwise; why no more is told with [`BoxCommand::vcpus`].
+const VCPUS: u32 = 1;
 /// More virtual CPUs than this gain nothing.
 const VCPUS_MAX: u32 = 8;
 /// How long a box may take until its agent answers: some 3 s on an idle machine.
@@ -46,7 +48,10 @@ pub struct BoxCommand {
     pub cwd: PathBuf,
     /// The box's memory in MiB; it must hold the guests' memory and about 2 GiB beside it.
     pub memory_mib: u32,
-    /// The box's virtual CPUs.
+    /// The box's virtual CPUs: one. With more, QEMU breaks guests and the box itself within minutes (seen with 7.2 and
+    /// 10.0): a virtual interrupt that KVM puts into a guest at VMRUN stays noted as an exception to be delivered, and is
+    /// delivered once more when another of QEMU's threads breaks into the CPU's loop before the guest's next exit.
+    /// Another CPU does that all the time, by its atomic accesses alone.
     pub vcpus: u32,
     /// The command's standard streams.
     pub stdio: BoxStdio,
@@ -97,7 +102,7 @@ impl BoxCommand {
             env: std::env::vars_os().collect(),
             cwd: std::env::current_dir().map_err(failed("the working directory"))?,
             memory_mib: MEMORY_MIB,
-            vcpus: default_vcpus(),
+            vcpus: VCPUS,
             stdio: BoxStdio::inherit().map_err(failed("stdin, stdout and stderr"))?,
             boot_limit: BOOT_LIMIT,
             silence_limit: SILENCE_LIMIT,
@@ -343,11 +348,6 @@ fn socket_pair() -> Result<(OwnedFd, OwnedFd), BoxError> {
     let (near, far) = UnixStream::pair().map_err(failed)?;
     near.set_nonblocking(true).map_err(failed)?;
     Ok((near.into(), far.into()))
-}
-
-fn default_vcpus() -> u32 {
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    u32::try_from(cpus).unwrap_or(VCPUS_MAX).min(VCPUS_MAX)
 }
 
 /// The file creation mask in the text of `/proc/PID/status`.
