@@ -137,16 +137,21 @@ impl VmTimer {
 
     /// Fires once VM time reaches `instant`, replacing the deadline before.
     pub fn arm(&self, instant: VmInstant) {
-        let mut deadline = self.deadline.lock();
-        *deadline = Some(instant);
-        self.program(*deadline);
+        self.set(Some(instant));
     }
 
     /// Forgets the deadline.
     pub fn disarm(&self) {
+        self.set(None);
+    }
+
+    /// Costs a system call only where something changes.
+    fn set(&self, wanted: Option<VmInstant>) {
         let mut deadline = self.deadline.lock();
-        *deadline = None;
-        self.program(None);
+        if *deadline != wanted {
+            *deadline = wanted;
+            self.program(wanted);
+        }
     }
 
     /// Follows the clock after it was frozen or resumed.
@@ -238,6 +243,20 @@ mod tests {
             assert!(readable(&timer, LONG));
             assert!(clock.now() >= at);
             assert!(timer.take_expiry());
+        }
+    }
+
+    #[test]
+    fn timer_fires_again_at_an_instant_that_was_taken() {
+        let clock = Arc::new(VmClock::new());
+        let timer = VmTimer::new(Arc::clone(&clock)).expect("timerfd");
+        clock.resume();
+        for _ in 0..3 {
+            timer.arm(VmInstant::from_nanos(1));
+            timer.arm(VmInstant::from_nanos(1));
+            assert!(readable(&timer, LONG));
+            assert!(timer.take_expiry());
+            assert!(!readable(&timer, NOW));
         }
     }
 

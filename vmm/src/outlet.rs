@@ -33,6 +33,9 @@ pub struct OutletWriter(Arc<Pipe>);
 
 impl Write for OutletWriter {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        if data.is_empty() {
+            return Ok(0);
+        }
         let mut backlog = self.0.backlog.lock();
         if backlog.bytes.len().saturating_add(data.len()) > BACKLOG {
             let lost = u64::try_from(data.len()).unwrap_or(u64::MAX);

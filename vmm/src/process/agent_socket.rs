@@ -49,6 +49,8 @@ pub(super) struct AgentSocket {
     timer: VmTimer,
     arrivals: Arrivals,
     news: Vec<News>,
+    /// What was just read, of length [`CHUNK`].
+    chunk: Vec<u8>,
     /// Events about client N carry `first_data` + N.
     first_data: u32,
     /// Events about the listener carry this.
@@ -80,6 +82,7 @@ impl AgentSocket {
             timer,
             arrivals: Arrivals::default(),
             news: vec![],
+            chunk: vec![0; CHUNK],
             first_data,
             listener_data,
         })
@@ -190,14 +193,13 @@ impl AgentSocket {
         let now = self.clock.now().as_nanos();
         let mut effects = vec![];
         if set.contains(EventSet::IN) && client.read {
-            let mut chunk = vec![0; CHUNK];
-            match client.stream.read(&mut chunk) {
+            match client.stream.read(&mut self.chunk) {
                 Ok(0) => {
                     client.read = false;
                     effects = self.multiplexer.client_finished(id(number), now);
                 }
                 Ok(count) => {
-                    let bytes = chunk.get(..count).unwrap_or_default();
+                    let bytes = self.chunk.get(..count).unwrap_or_default();
                     effects = self.multiplexer.client_bytes(id(number), bytes, now);
                 }
                 Err(error) if is_temporary(&error) => {}
