@@ -104,6 +104,7 @@ impl Running {
             cmdline: guest.cmdline.clone(),
             watchdog: None,
             agent_socket: Some(socket_in(&directory)),
+            network: None,
         };
         let ends = ConsoleEnds {
             input: Stdio::null(),

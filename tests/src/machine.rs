@@ -76,6 +76,7 @@ impl Machine {
         let kernel = mini_agent::write();
         let config = MachineConfig {
             agent_socket: Some(socket.to_owned()),
+            network: None,
             ..Self::config(&kernel, cmdline)
         };
         let mut machine = Self::spawn(config);
@@ -103,6 +104,7 @@ impl Machine {
             cmdline: cmdline.to_owned(),
             watchdog: None,
             agent_socket: None,
+            network: None,
         }
     }
 

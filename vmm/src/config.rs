@@ -138,6 +138,30 @@ impl Default for WatchdogConfig {
     }
 }
 
+/// What the guest's link is connected to beside the probe host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Uplink {
+    /// Nothing: the guest reaches the probe host alone.
+    #[default]
+    None,
+    /// passt, started here as a child: the guest reaches what this user reaches.
+    Passt,
+    /// A TAP device of this name.
+    Tap(String),
+}
+
+/// The guest's network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkConfig {
+    /// What lies beyond the probe host.
+    pub uplink: Uplink,
+    /// Where clients find the way to the guest's ports: a UNIX socket to be made here, whose
+    /// protocol is [`crate::dial`].
+    pub dial_socket: PathBuf,
+}
+
 /// A machine, whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachineConfig {
@@ -158,6 +182,9 @@ pub struct MachineConfig {
     pub watchdog: Option<WatchdogConfig>,
     /// Where clients of the guest agent find it: a UNIX socket to be made here.
     pub agent_socket: Option<PathBuf>,
+    /// The guest's network, if it has one.
+    #[serde(default)]
+    pub network: Option<NetworkConfig>,
 }
 
 impl MachineConfig {

@@ -19,6 +19,7 @@ pub mod clock;
 pub mod config;
 pub mod console;
 pub mod cpuid;
+pub mod dial;
 pub mod hypervisor;
 pub mod interrupts;
 pub mod layout;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What a VM process and its supervisor say to each other: JSON, a line a message.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use serde::{Deserialize, Serialize};
 
 use crate::config::{MachineConfig, WatchdogAction};
@@ -142,6 +144,22 @@ pub enum News {
     FilesystemsFrozen,
     /// They are thawed.
     FilesystemsThawed,
+    /// Addresses that the guest has shown on its link; told when they change.
+    GuestAddresses {
+        /// IPv4, if it has one.
+        ipv4: Option<Ipv4Addr>,
+        /// IPv6 of the link's prefix, if it has one.
+        ipv6: Option<Ipv6Addr>,
+    },
+    /// The uplink works.
+    UplinkUp,
+    /// The uplink does not work, and is tried again if a wait is given.
+    UplinkDown {
+        /// What failed, and what to do.
+        message: String,
+        /// Until the next try, in ns.
+        retry_ns: Option<u64>,
+    },
     /// The answer to [`Command::Status`].
     Status(MachineStatus),
     /// The machine has ended; the last message of a machine that ran.

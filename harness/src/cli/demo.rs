@@ -67,6 +67,7 @@ fn watchdog(action: Action, stage: &StageArgs) -> Answer {
             cmdline: run::CMDLINE.into(),
             watchdog: Some(scene.watchdog()),
             agent_socket: None,
+            network: None,
         };
         match play(&mut scene.director(), |screen| scene_run(config, screen))? {
             Played::Review(review) => {

@@ -100,6 +100,7 @@ pub(super) fn config(vmi: &Vmi, image: &ImageArgs) -> Result<MachineConfig, Fail
         cmdline,
         watchdog: vmi.watchdog_config(),
         agent_socket: None,
+        network: None,
     })
 }
 
