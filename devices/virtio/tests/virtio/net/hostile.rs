@@ -361,6 +361,15 @@ fn a_flood_at_full_speed_takes_no_memory() {
     assert_eq!(guest.read8(STATUS), 0x0f, "nothing of this is a fault");
 }
 
+/// Ends the other thread, also when this one panics.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Rings and frames change while the device reads them.
 #[test]
 fn a_guest_that_writes_at_the_same_time_hurts_nobody() {
@@ -388,6 +397,7 @@ fn a_guest_that_writes_at_the_same_time_hurts_nobody() {
                 written.expect("in memory");
             }
         });
+        let _ends = Ends(&done);
         for _ in 0..20_000 {
             guest.told.waiting.push_back(frame(64, 1));
             guest.bounded_round();
@@ -400,7 +410,6 @@ fn a_guest_that_writes_at_the_same_time_hurts_nobody() {
                 guest.start(FEATURES);
             }
         }
-        done.store(true, Ordering::Relaxed);
     });
     assert!(stops > 0, "it did make no sense at times");
 }
