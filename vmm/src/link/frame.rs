@@ -142,16 +142,15 @@ fn read_ipv6(packet: &[u8]) -> Option<Body<'_>> {
 }
 
 fn read_content(protocol: IpProtocol, payload: &[u8]) -> Content<'_> {
-    let port = |at: usize| {
-        Some(u16::from_be_bytes([
-            *payload.get(at)?,
-            *payload.get(at + 1)?,
-        ]))
-    };
     let read = || match protocol {
-        IpProtocol::Tcp => Some(Content::Tcp {
-            destination: port(2)?,
-        }),
+        IpProtocol::Tcp => {
+            let [_, _, a, b, ..] = payload else {
+                return None;
+            };
+            Some(Content::Tcp {
+                destination: u16::from_be_bytes([*a, *b]),
+            })
+        }
         IpProtocol::Udp => {
             let packet = UdpPacket::new_checked(payload).ok()?;
             Some(Content::Udp {
@@ -181,7 +180,7 @@ pub(super) fn ethernet(
     length: usize,
     write: impl FnOnce(&mut [u8]),
 ) -> Vec<u8> {
-    let mut bytes = vec![0; HEADER + length];
+    let mut bytes = vec![0; HEADER.saturating_add(length)];
     let mut frame = EthernetFrame::new_unchecked(&mut bytes);
     frame.set_src_addr(from);
     frame.set_dst_addr(to);
@@ -246,7 +245,7 @@ pub(super) fn udp(
         src_port: source_port,
         dst_port: destination_port,
     };
-    let length = UDP_HEADER + data.len();
+    let length = UDP_HEADER.saturating_add(data.len());
     ip(
         from,
         to,

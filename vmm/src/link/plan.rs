@@ -103,12 +103,10 @@ pub(super) fn is_link_local(address: Ipv6Addr) -> bool {
 }
 
 pub(super) fn ipv4_mask() -> u32 {
-    u32::MAX
-        .checked_shl(32 - u32::from(IPV4_PREFIX))
-        .unwrap_or(0)
+    !u32::MAX.checked_shr(IPV4_PREFIX.into()).unwrap_or(0)
 }
 
 fn same_ipv6_prefix(a: Ipv6Addr, b: Ipv6Addr, length: u8) -> bool {
-    let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
+    let mask = !u128::MAX.checked_shr(length.into()).unwrap_or(0);
     (u128::from(a) ^ u128::from(b)) & mask == 0
 }

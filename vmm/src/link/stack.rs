@@ -238,7 +238,7 @@ struct Leaving<'a> {
 
 impl TxToken for Leaving<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, write: F) -> R {
-        let mut bytes = vec![0; frame::HEADER + length];
+        let mut bytes = vec![0; frame::HEADER.saturating_add(length)];
         let packet = bytes.get_mut(frame::HEADER..).unwrap_or_default();
         let result = write(packet);
         let protocol = match packet.first() {
