@@ -23,6 +23,7 @@ pub mod dial;
 pub mod hypervisor;
 pub mod interrupts;
 pub mod layout;
+pub mod link;
 pub mod machine;
 pub mod mailbox;
 pub mod memory;
