@@ -14,6 +14,8 @@ mod resolve;
 mod runner;
 mod tcp;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 mod wire;
 

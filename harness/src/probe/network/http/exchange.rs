@@ -76,13 +76,11 @@ pub(super) fn run(
 ) -> Result<Answer, Trouble> {
     let mut response = Response::new(wants_body);
     let mut piece = vec![0; PIECE];
-    let mut unsent = None;
+    let mut sends = true;
     loop {
-        if unsent.is_none() {
-            unsent = lane.send().err().filter(|error| !is_for_later(error));
-        }
+        sends = sends && lane.send().err().is_none_or(|error| is_for_later(&error));
         match lane.receive(&mut piece) {
-            Ok(0) => return response.ended(unsent.as_ref()),
+            Ok(0) => return response.ended(None),
             Ok(count) => {
                 response.feed(piece.get(..count).unwrap_or_default())?;
                 if response.is_over() {
@@ -95,7 +93,7 @@ pub(super) fn run(
             }
             Err(error) if is_for_later(&error) => {
                 let mut wanted = PollFlags::IN;
-                if unsent.is_none() && lane.has_more() {
+                if sends && lane.has_more() {
                     wanted |= PollFlags::OUT;
                 }
                 let waited = socket::wait(lane.as_fd(), wanted, limit.deadline);

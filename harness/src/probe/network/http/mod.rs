@@ -6,6 +6,8 @@ mod exchange;
 mod redirect;
 mod request;
 mod response;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod url;
 

@@ -58,6 +58,16 @@ struct Tls {
     connection: ClientConnection,
 }
 
+impl Tls {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self.connection.reader().read(into) {
+            // Closed without saying so, as many servers do.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(0),
+            done => done,
+        }
+    }
+}
+
 impl AsFd for Tls {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.wire.as_fd()
@@ -77,27 +87,18 @@ impl Lane for Tls {
     }
 
     fn receive(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        loop {
-            match self.connection.reader().read(into) {
-                // Closed without saying so, as many servers do.
-                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(0),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                done => return done,
-            }
-            self.connection.read_tls(&mut self.wire)?;
-            if let Err(error) = self.connection.process_new_packets() {
-                // The alert that says so; what happens to it does not matter any more.
-                let _sent = self.connection.write_tls(&mut self.wire);
-                return Err(io::Error::new(ErrorKind::InvalidData, error));
-            }
-            // What that has to say in turn, such as the end of the handshake.
-            match self.send() {
-                Err(error) if error.kind() != ErrorKind::WouldBlock => {
-                    log::trace!("not sent: {error}");
-                }
-                _ => {}
-            }
+        match self.read(into) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            done => return done,
         }
+        // Once, as records may go on and on without a byte of the answer.
+        self.connection.read_tls(&mut self.wire)?;
+        if let Err(error) = self.connection.process_new_packets() {
+            // The alert that says so; what happens to it does not matter any more.
+            let _sent = self.connection.write_tls(&mut self.wire);
+            return Err(io::Error::new(ErrorKind::InvalidData, error));
+        }
+        self.read(into)
     }
 
     fn explain(&self, error: &io::Error) -> Option<Trouble> {
