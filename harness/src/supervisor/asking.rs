@@ -110,7 +110,8 @@ impl Asking {
         let (handler, timeout) = (wanted.handler.clone(), wanted.timeout);
         Some(match handler {
             Handler::Exec { .. } | Handler::GuestAgentPing => {
-                Runner::Agent(AgentRunner::new(handler, timeout, sockets.agent?))
+                let runner = AgentRunner::new(handler, timeout, sockets.agent?);
+                Runner::Agent(Box::new(runner))
             }
             Handler::HttpGet(_) | Handler::TcpSocket(_) => {
                 let dial = sockets.dial?;
@@ -123,7 +124,7 @@ impl Asking {
 /// Whoever makes a probe's attempts.
 #[derive(Debug)]
 enum Runner {
-    Agent(AgentRunner),
+    Agent(Box<AgentRunner>),
     Network(NetworkRunner),
 }
 

@@ -12,7 +12,8 @@ use super::{NetworkRunner, Outcome};
 use crate::spec::{Handler, HttpGet, IpFamily};
 
 const HOUR: Duration = Duration::from_secs(3600);
-const MOMENT: Duration = Duration::from_millis(50);
+/// Long enough for a busy host to come as far as the guest.
+const WHILE: Duration = Duration::from_secs(2);
 
 fn failure(outcome: Outcome) -> String {
     match outcome {
@@ -106,7 +107,7 @@ fn a_vm_process_that_is_gone_or_silent_fails_the_probe() {
     let gone = failure(runner.attempt(Instant::now() + HOUR));
     assert!(gone.contains("/nonexistent/a.dial"), "{gone}");
     let silent = Guest::dialled(|peer| peer.stay());
-    let silent = failure(silent.probe_over(tcp(None, 1), IpFamily::Ipv4, MOMENT));
+    let silent = failure(silent.probe_over(tcp(None, 1), IpFamily::Ipv4, WHILE));
     assert!(
         silent.contains("the VM process did not answer in time"),
         "{silent}"
@@ -162,7 +163,7 @@ fn a_family_that_hangs_leaves_the_other_its_time() {
         Target::GuestIpv4 => peer.stay(),
         _ => peer.accept(),
     });
-    let said = failure(guest.probe_over(tcp(None, 80), IpFamily::Both, MOMENT));
+    let said = failure(guest.probe_over(tcp(None, 80), IpFamily::Both, WHILE));
     assert!(said.starts_with("over IPv4: "), "{said}");
     assert!(!said.contains("over IPv6"), "{said}");
 }

@@ -216,7 +216,7 @@ fn what_is_no_answer_fails_with_a_word_about_it() {
 #[test]
 fn a_server_that_says_nothing_is_left_at_the_deadline() {
     let guest = Guest::new(|peer| peer.stay());
-    let said = guest.probe_over(http("/"), IpFamily::Ipv4, MOMENT);
+    let said = guest.probe_over(http("/"), IpFamily::Ipv4, WHILE);
     assert_eq!(reason(said), "no answer within 1 s");
 }
 
@@ -285,7 +285,7 @@ fn an_answer_whose_time_is_over_says_what_was_there() {
         peer.say("HTTP/1.1 200 OK\r\n\r\nHello");
         peer.stay();
     });
-    let said = guest.probe_over(http("/"), IpFamily::Ipv4, MOMENT);
+    let said = guest.probe_over(http("/"), IpFamily::Ipv4, WHILE);
     assert!(matches!(said, Outcome::Failure(why) if why.contains("within 1 s")));
 }
 

@@ -134,6 +134,6 @@ fn who_speaks_no_tls_is_told_apart() {
         "{closed}"
     );
     let silent = Guest::new(|peer| peer.stay());
-    let silent = silent.probe_over(Handler::HttpGet(https()), IpFamily::Ipv4, MOMENT);
+    let silent = silent.probe_over(Handler::HttpGet(https()), IpFamily::Ipv4, WHILE);
     assert!(failure(silent).ends_with("no answer within 1 s"));
 }
