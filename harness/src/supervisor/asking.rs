@@ -219,3 +219,61 @@ pub(super) fn shut_down(
     let failed = started.err()?;
     Some(answered(Err(failed.to_string())))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+    use crate::spec;
+
+    const DOCUMENT: &str = "{apiVersion: kubevirt.io/v1, kind: VirtualMachineInstance, \
+        metadata: {name: a}, spec: {readinessProbe: {tcpSocket: {port: 80}}, \
+        domain: {devices: {}, resources: {requests: {memory: 64M}}}}}";
+
+    #[test]
+    fn a_port_is_asked_over_the_dial_socket_and_not_the_agents() {
+        let document = spec::parse(DOCUMENT, "a.yaml").unwrap();
+        let options = Options {
+            network: true,
+            ..Options::default()
+        };
+        let asking = Asking::of(&document, options);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.dial");
+        let listener = UnixListener::bind(&path).unwrap();
+        let guest = thread::spawn(move || {
+            let (mut client, _) = listener.accept().unwrap();
+            client.write_all(b"OK 10.0.2.2 80\n").unwrap();
+        });
+
+        let ask = Ask {
+            number: 7,
+            deadline: Instant::now() + Duration::from_secs(3600),
+            freeze_counts: false,
+        };
+        let instance = InstanceId(1);
+        let (sender, arrivals) = mpsc::channel();
+        let line = |sockets| asking.line(instance, ProbeKind::Readiness, sockets, sender.clone());
+        let dialled = line(Sockets {
+            agent: None,
+            dial: Some(&path),
+        });
+        assert!(dialled.attempt(ask).is_none());
+        let Ok(Arrival::Answer(Happening::Probed { outcome, .. })) = arrivals.recv() else {
+            panic!("no answer came");
+        };
+        assert_eq!(outcome, Outcome::Success);
+        guest.join().unwrap();
+
+        let undialled = line(Sockets {
+            agent: Some(&path),
+            dial: None,
+        });
+        let Some(Happening::Probed { outcome, .. }) = undialled.attempt(ask) else {
+            panic!("it was asked");
+        };
+        assert!(matches!(outcome, Outcome::Error(why) if why.contains("no socket")));
+    }
+}
