@@ -11,8 +11,8 @@ use crate::socket::cause;
 
 /// How long an answer's headers may be, with those of the 1xx answers before it.
 const LONGEST_HEAD: usize = 64 << 10;
-/// Below this, bytes are looked at even before a line is complete: many that are no answer are known by their
-/// first ones.
+/// Below this, bytes are looked at even before a line is complete: many that are no answer are known
+/// by their first ones.
 const BEGINNING: usize = 1 << 10;
 /// How much of what is no answer is shown.
 const SHOWN: usize = 80;
