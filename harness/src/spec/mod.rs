@@ -47,7 +47,7 @@ use std::path::Path;
 pub use annotations::KNOWN as KENNEL_ANNOTATIONS;
 pub use domain::{MAX_VCPUS, MIN_MEMORY_BYTES};
 pub use host::HostLimits;
-pub use probe::{Handler, HttpGet, Probe, TcpSocket};
+pub use probe::{Handler, HttpGet, IpFamily, Probe, TcpSocket};
 pub use problem::{Note, NoteKind, Place, Position, Problem, Problems};
 pub use replicas::MAX_REPLICAS;
 pub use script::{Cue, Finding, GuestAct, Script, ScriptedOutcome, What};

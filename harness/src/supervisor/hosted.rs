@@ -9,7 +9,7 @@ use kennel_vmm::config::MachineConfig;
 use kennel_vmm::protocol::Command;
 
 use super::agent_socket::Claim;
-use super::asking::{self, Ask, Asking, Line};
+use super::asking::{self, Ask, Asking, Line, Sockets};
 use super::console::Console;
 use super::controller::{Happening, InstanceId};
 use super::uptime::Uptime;
@@ -98,8 +98,11 @@ impl Hosted {
         let line = match self.lines.iter().position(|(kind, _)| *kind == probe) {
             Some(at) => self.lines.get(at).map(|(_, line)| line),
             None => {
-                let socket = self.claim.as_ref().map(Claim::socket);
-                let line = asking.line(instance, probe, socket, self.sender.clone());
+                let sockets = Sockets {
+                    agent: self.claim.as_ref().map(Claim::socket),
+                    dial: None,
+                };
+                let line = asking.line(instance, probe, sockets, self.sender.clone());
                 self.lines.push((probe, line));
                 self.lines.last().map(|(_, line)| line)
             }

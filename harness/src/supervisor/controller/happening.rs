@@ -10,7 +10,7 @@ use crate::supervisor::verdict::{Cause, Verdict};
 
 /// One instance, from its creation to its end. Never given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct InstanceId(pub(super) u64);
+pub struct InstanceId(pub(in crate::supervisor) u64);
 
 /// What has happened.
 #[derive(Clone, Debug, PartialEq)]
