@@ -34,9 +34,9 @@ pub enum BoardError {
     /// Two functions share a slot.
     #[error(transparent)]
     Slot(#[from] kennel_pci::AddFunctionError),
-    /// The virtio console's configuration space contradicts itself.
+    /// A virtio device's configuration space contradicts itself.
     #[error(transparent)]
-    Console(#[from] kennel_virtio::TransportError),
+    Virtio(#[from] kennel_virtio::TransportError),
     /// The watchdog's configuration space contradicts itself.
     #[error(transparent)]
     Header(#[from] HeaderError),

@@ -32,4 +32,5 @@ pub mod process;
 pub mod protocol;
 pub mod vcpu;
 pub mod virtio_console;
+pub mod virtio_function;
 pub mod watchdog;
