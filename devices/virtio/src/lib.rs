@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Virtio 1.x devices for a virtual machine monitor: the modern PCI transport and a console with two ports.
+//! Virtio 1.x devices for a virtual machine monitor: the modern PCI transport, a console with two ports, and a network
+//! card.
 //!
 //! The crate knows no hypervisor, no thread, no file descriptor and no clock. Register accesses go in as bytes and
 //! work on the rings is asked for by the owner; what either changes for the outside (messages to send, the
@@ -12,7 +13,8 @@
 //! - On a vCPU thread: [`VirtioPci::bar_read`], [`VirtioPci::bar_write`], [`VirtioPci::config_write`]. Apply the
 //!   [`AccessEffects`]; if [`AccessEffects::work`] is set, wake the loop.
 //! - On the loop: for a console, [`VirtioPci::process`], again as long as it says so, then
-//!   [`VirtioPci::agent_output`] into whatever room there is.
+//!   [`VirtioPci::agent_output`] into whatever room there is. For a network card, [`VirtioPci::transmit`] and
+//!   [`VirtioPci::receive`], again as long as they say so; frames that the guest has no buffer for stay with the owner.
 //!
 //! ```
 //! use kennel_virtio::{Console, Placement, VirtioPci};
@@ -49,6 +51,7 @@
 pub mod console;
 pub mod device;
 pub mod effects;
+pub mod net;
 pub mod ring;
 pub mod spec;
 pub mod transport;
@@ -56,5 +59,6 @@ pub mod transport;
 pub use console::{AgentOutput, Console, ConsoleCounters, ConsoleEffects, ConsoleEvent, PortId};
 pub use device::{Identity, VirtioDevice};
 pub use effects::{AccessEffects, DriverChange, Interrupts};
+pub use net::{FrameCounters, Net, NetCounters, NetEffects};
 pub use ring::{Buffer, Chain, QueueFault, RingFault, Rings};
 pub use transport::{Placement, TransportCounters, TransportError, VirtioPci};

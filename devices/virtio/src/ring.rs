@@ -64,7 +64,7 @@ pub struct QueueFault {
 }
 
 /// One element that the driver made available.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Chain {
     /// What [`Rings::add_used`] gives back.
     pub head: u16,
@@ -189,12 +189,16 @@ impl Ring {
         Ok(Some(chain))
     }
 
-    fn pop<M: GuestMemory>(&mut self, memory: &M) -> Result<Option<Chain>, RingFault> {
+    fn pop_into<M: GuestMemory>(
+        &mut self,
+        memory: &M,
+        chain: &mut Chain,
+    ) -> Result<bool, RingFault> {
         let Some(descriptors) = self.next(memory)? else {
-            return Ok(None);
+            return Ok(false);
         };
-        match collect(memory, descriptors, self.queue.size()) {
-            Ok(chain) => Ok(Some(chain)),
+        match collect(memory, descriptors, self.queue.size(), chain) {
+            Ok(()) => Ok(true),
             Err(fault) => self.fault(fault),
         }
     }
@@ -229,22 +233,24 @@ impl Ring {
     }
 }
 
-/// Walks a chain: at most `limit` descriptors.
+/// Walks a chain: at most `limit` descriptors. They replace what `chain` was before.
 fn collect<M: GuestMemory>(
     memory: &M,
     descriptors: DescriptorChain<&M>,
     limit: u16,
-) -> Result<Chain, RingFault> {
-    let head = descriptors.head_index();
-    let (mut readable, mut writable) = (Buffer::default(), Buffer::default());
+    chain: &mut Chain,
+) -> Result<(), RingFault> {
+    chain.head = descriptors.head_index();
+    chain.readable.clear();
+    chain.writable.clear();
     let mut complete = false;
     for descriptor in descriptors.take(limit.into()) {
         complete = !descriptor.has_next();
         let (address, len) = (descriptor.addr(), descriptor.len());
         let (buffer, access) = if descriptor.is_write_only() {
-            (&mut writable, Permissions::Write)
+            (&mut chain.writable, Permissions::Write)
         } else {
-            (&mut readable, Permissions::Read)
+            (&mut chain.readable, Permissions::Read)
         };
         let bytes = usize::try_from(len).unwrap_or(usize::MAX);
         if len > 0 && !memory.check_range(address, bytes, access) {
@@ -254,13 +260,9 @@ fn collect<M: GuestMemory>(
         buffer.push(address, len);
     }
     if !complete {
-        return Err(RingFault::Chain(head));
+        return Err(RingFault::Chain(chain.head));
     }
-    Ok(Chain {
-        head,
-        readable,
-        writable,
-    })
+    Ok(())
 }
 
 /// All rings of a device. A queue that the driver has not enabled, or that does not exist, is an empty one.
@@ -338,7 +340,24 @@ impl Rings {
         memory: &M,
         queue: u16,
     ) -> Result<Option<Chain>, RingFault> {
-        self.ring(queue).map_or(Ok(None), |ring| ring.pop(memory))
+        let mut chain = Chain::default();
+        let popped = self.pop_into(memory, queue, &mut chain)?;
+        Ok(popped.then_some(chain))
+    }
+
+    /// [`pop`](Self::pop) into a chain of before, whose memory is used again; whether there was an element. After a
+    /// fault, `chain` is nothing to go by.
+    ///
+    /// # Errors
+    /// The ring's fault.
+    pub fn pop_into<M: GuestMemory>(
+        &mut self,
+        memory: &M,
+        queue: u16,
+        chain: &mut Chain,
+    ) -> Result<bool, RingFault> {
+        self.ring(queue)
+            .map_or(Ok(false), |ring| ring.pop_into(memory, chain))
     }
 
     /// Gives back an element, `len` bytes of it written.

@@ -29,6 +29,11 @@ impl Buffer {
         }
     }
 
+    /// Forgets what is left; the memory that it took stays for the next chain.
+    pub(super) fn clear(&mut self) {
+        self.pieces.clear();
+    }
+
     /// Bytes that are left.
     #[must_use]
     pub fn len(&self) -> u64 {

@@ -9,7 +9,7 @@ use crate::guest::*;
 fn an_element_goes_back_when_its_last_byte_was_taken() {
     let mut guest = Guest::with_agent();
     let head = guest.send(AGENT_TX, b"{\"return\":{}}\n");
-    assert!(guest.agent_output);
+    assert!(guest.told.agent_output);
     assert_eq!(guest.returned(AGENT_TX), []);
     assert_eq!(guest.take_agent_output(5), b"{\"ret");
     assert_eq!(guest.returned(AGENT_TX), [], "held");
@@ -37,13 +37,13 @@ fn an_owner_that_does_not_read_fills_the_queue_and_no_more() {
             "line {line} came back at once"
         );
     }
-    assert!(guest.printed.ends_with(b"line 999\n"));
+    assert!(guest.told.printed.ends_with(b"line 999\n"));
     guest.control(1, PORT_READY, 1);
     assert_eq!(guest.hear().len(), 2);
 
     // Later, everything is there, in its order.
     let mut taken = Vec::new();
-    while guest.agent_output {
+    while guest.told.agent_output {
         taken.extend(guest.take_agent_output(1000));
         guest.process();
     }
@@ -73,12 +73,12 @@ fn input_waits_for_buffers_up_to_its_bound() {
         "16 pages are under way"
     );
     assert_eq!(guest.agent_input(&flood), 0);
-    assert_eq!(guest.room, 0);
+    assert_eq!(guest.told.room, 0);
     let pages = guest.received(AGENT_RX);
     assert!(pages.len() == 16 && pages.iter().all(|page| page.len() == 4096));
     guest.process();
     assert_eq!(
-        guest.room, AGENT_INPUT_BYTES,
+        guest.told.room, AGENT_INPUT_BYTES,
         "the rest went with the next buffers"
     );
 }
@@ -137,10 +137,10 @@ fn console_output_of_one_round_is_bounded() {
         }],
     );
     assert!(guest.round());
-    assert_eq!(guest.printed.len(), CONSOLE_OUTPUT_BYTES);
+    assert_eq!(guest.told.printed.len(), CONSOLE_OUTPUT_BYTES);
     assert_eq!(guest.returned(CONSOLE_TX), []);
     guest.process();
-    assert_eq!(guest.printed.len(), len as usize);
+    assert_eq!(guest.told.printed.len(), len as usize);
     assert_eq!(guest.returned(CONSOLE_TX), [(head, 0)]);
 }
 

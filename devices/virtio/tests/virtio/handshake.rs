@@ -23,7 +23,7 @@ fn the_handshake_is_that_of_linux() {
         guest.hear(),
         [(1, PORT_NAME, 1, NAME.to_vec()), (1, PORT_OPEN, 1, vec![])]
     );
-    assert_eq!(guest.events, []);
+    assert_eq!(guest.told.events, []);
 
     let opened = ConsoleEvent::PortOpened {
         port: PortId::Agent,
@@ -33,9 +33,9 @@ fn the_handshake_is_that_of_linux() {
         reset: false,
     };
     guest.control(1, PORT_OPEN, 1);
-    assert_eq!(guest.events, [opened]);
+    assert_eq!(guest.told.events, [opened]);
     guest.control(1, PORT_OPEN, 0);
-    assert_eq!(guest.events, [opened, closed]);
+    assert_eq!(guest.told.events, [opened, closed]);
     assert_eq!(guest.hear(), [], "nothing to answer");
     assert_eq!(guest.returned(CONTROL_OUT).len(), 4, "all given back");
     assert_eq!(guest.device.device().counters(), Default::default());
@@ -53,7 +53,7 @@ fn the_console_port_is_said_to_be_one_before_it_is_opened() {
     );
     guest.control(0, PORT_OPEN, 1);
     let port = PortId::Console;
-    assert_eq!(guest.events, [ConsoleEvent::PortOpened { port }]);
+    assert_eq!(guest.told.events, [ConsoleEvent::PortOpened { port }]);
 }
 
 #[test]
@@ -96,9 +96,9 @@ fn a_driver_that_knows_one_port_has_a_console() {
     let mut guest = Guest::off();
     guest.probe(kennel_virtio::spec::F_VERSION_1);
     let port = PortId::Console;
-    assert_eq!(guest.events, [ConsoleEvent::PortOpened { port }]);
+    assert_eq!(guest.told.events, [ConsoleEvent::PortOpened { port }]);
     guest.send(CONSOLE_TX, b"hello");
-    assert_eq!(guest.printed, b"hello");
+    assert_eq!(guest.told.printed, b"hello");
     guest.post(CONSOLE_RX, 1);
     assert_eq!(guest.device.console_input(b"ls\n"), 3);
     guest.process();

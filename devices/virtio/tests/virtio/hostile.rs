@@ -134,16 +134,16 @@ fn op() -> impl Strategy<Value = Op> {
 impl Guest {
     /// One round, held to its bounds.
     fn bounded_round(&mut self) {
-        self.printed.clear();
-        self.events.clear();
+        self.told.printed.clear();
+        self.told.events.clear();
         let before = self.device.device().counters();
         self.round();
         let after = self.device.device().counters();
-        assert!(self.printed.len() <= CONSOLE_OUTPUT_BYTES);
-        assert!(self.events.len() <= CONTROL_MESSAGES + 2);
+        assert!(self.told.printed.len() <= CONSOLE_OUTPUT_BYTES);
+        assert!(self.told.events.len() <= CONTROL_MESSAGES + 2);
         let ignored = after.ignored_messages - before.ignored_messages;
         assert!(ignored <= CONTROL_MESSAGES as u64);
-        assert!(self.room <= AGENT_INPUT_BYTES);
+        assert!(self.told.room <= AGENT_INPUT_BYTES);
         self.messages.clear();
         self.changes.clear();
         self.faults.clear();
@@ -245,9 +245,9 @@ proptest! {
         prop_assert_eq!(guest.received(AGENT_RX), [b"ping"]);
         guest.send(AGENT_TX, b"pong");
         prop_assert_eq!(guest.take_agent_output(100), b"pong");
-        guest.printed.clear();
+        guest.told.printed.clear();
         guest.send(CONSOLE_TX, b"alive");
-        prop_assert_eq!(&guest.printed, b"alive");
+        prop_assert_eq!(&guest.told.printed, b"alive");
     }
 }
 

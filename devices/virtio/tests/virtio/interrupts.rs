@@ -88,11 +88,11 @@ fn without_bus_mastering_nothing_is_done_until_it_is_back() {
     guest.config_write(pci::COMMAND, &[0x02, 0]);
     guest.send(CONSOLE_TX, b"x");
     assert_eq!(
-        (guest.printed.len(), guest.returned(CONSOLE_TX).len()),
+        (guest.told.printed.len(), guest.returned(CONSOLE_TX).len()),
         (0, 0)
     );
     guest.config_write(pci::COMMAND, &[0x06, 0]);
-    assert_eq!(guest.printed, b"x");
+    assert_eq!(guest.told.printed, b"x");
     assert_eq!(guest.messages, [message(1)]);
 }
 

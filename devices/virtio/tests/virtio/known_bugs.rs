@@ -18,7 +18,11 @@ fn the_agents_port_is_opened_again_and_again() {
         guest.control(1, PORT_OPEN, 1);
         guest.control(1, PORT_OPEN, 1);
     }
-    assert_eq!(guest.events.len(), 400, "an open of an open port is none");
+    assert_eq!(
+        guest.told.events.len(),
+        400,
+        "an open of an open port is none"
+    );
     assert_eq!(
         guest.device.epoch(),
         200 + 1,
@@ -36,7 +40,7 @@ fn ports_that_do_not_exist_are_ignored() {
             guest.control(id, event, 0);
         }
     }
-    assert_eq!((guest.hear(), guest.events.len()), (vec![], 0));
+    assert_eq!((guest.hear(), guest.told.events.len()), (vec![], 0));
     assert_eq!(guest.device.device().counters().ignored_messages, 20);
 }
 
@@ -108,7 +112,7 @@ fn notifications_are_never_switched_off_and_every_return_is_told() {
     // One that came without its own notification is found with any other.
     guest.add_bytes(AGENT_TX, b"silent");
     guest.send(CONSOLE_TX, b".");
-    assert!(guest.agent_output);
+    assert!(guest.told.agent_output);
     assert_eq!(guest.take_agent_output(100), b"silent");
 }
 
@@ -119,7 +123,7 @@ fn short_messages_are_ignored_and_given_back() {
         let head = guest.send(CONTROL_OUT, &control_bytes(1, PORT_OPEN, 0)[..len]);
         assert_eq!(guest.returned(CONTROL_OUT).last(), Some(&(head, 0)));
     }
-    assert_eq!(guest.events, []);
+    assert_eq!(guest.told.events, []);
     assert_eq!(guest.device.device().counters().ignored_messages, 8);
 }
 
@@ -143,7 +147,7 @@ fn a_message_in_pieces_and_with_more_behind_it_is_one() {
     guest.notify(CONTROL_OUT);
     let port = PortId::Agent;
     assert_eq!(
-        guest.events,
+        guest.told.events,
         [ConsoleEvent::PortClosed { port, reset: false }]
     );
 }
@@ -155,7 +159,7 @@ fn unknown_messages_are_ignored() {
     for event in [PORT_ADD, 2, CONSOLE_PORT, 5, PORT_NAME, 8, 0xffff] {
         guest.control(1, event, 1);
     }
-    assert_eq!((guest.hear(), guest.events.len()), (vec![], 0));
+    assert_eq!((guest.hear(), guest.told.events.len()), (vec![], 0));
     assert_eq!(guest.device.device().counters().ignored_messages, 7);
 }
 
@@ -167,7 +171,7 @@ fn values_other_than_0_and_1_are_ignored() {
             guest.control(1, event, value);
         }
     }
-    assert_eq!((guest.hear(), guest.events.len()), (vec![], 0));
+    assert_eq!((guest.hear(), guest.told.events.len()), (vec![], 0));
     assert_eq!(guest.device.device().counters().ignored_messages, 9);
 }
 
@@ -178,7 +182,7 @@ fn port_ready_twice_is_answered_twice() {
     guest.control(1, PORT_READY, 1);
     let events: Vec<_> = guest.hear().into_iter().map(|heard| heard.1).collect();
     assert_eq!(events, [PORT_NAME, PORT_OPEN, PORT_NAME, PORT_OPEN]);
-    assert_eq!(guest.events, [], "the guest's end is as it was");
+    assert_eq!(guest.told.events, [], "the guest's end is as it was");
     assert_eq!(guest.agent_input(b"x"), 1);
 }
 
@@ -200,7 +204,7 @@ fn writable_parts_of_output_are_left_alone() {
         assert_eq!(guest.returned(queue).last(), Some(&(head, 0)));
         assert_eq!(guest.load(0x70_1000, 64), [0; 64]);
     }
-    assert_eq!(guest.printed.len(), 8);
+    assert_eq!(guest.told.printed.len(), 8);
     assert_eq!(guest.hear().len(), 2);
 }
 
@@ -296,7 +300,7 @@ fn stops(offer: impl FnOnce(&mut Guest), expected: RingFault) {
     guest.process();
     let closed = |port| ConsoleEvent::PortClosed { port, reset: true };
     assert_eq!(
-        guest.events,
+        guest.told.events,
         [closed(PortId::Console), closed(PortId::Agent)]
     );
     assert_eq!(guest.device.epoch(), epoch + 1);
@@ -306,7 +310,7 @@ fn stops(offer: impl FnOnce(&mut Guest), expected: RingFault) {
     guest.take_agent_output(1 << 16);
     assert_eq!(
         (
-            guest.printed.len(),
+            guest.told.printed.len(),
             guest.faults.len(),
             guest.messages.len()
         ),
@@ -412,7 +416,11 @@ fn an_owner_that_takes_output_hears_that_the_device_stopped() {
     let output = guest.device.agent_output(&guest.memory, &mut [0; 16]);
     assert!(output.fault.is_some() && output.process_first);
     assert!(!guest.round());
-    assert_eq!(guest.events.len(), 2, "the ports' ends come with the round");
+    assert_eq!(
+        guest.told.events.len(),
+        2,
+        "the ports' ends come with the round"
+    );
 }
 
 /// Rings that are nowhere, or not aligned.

@@ -259,6 +259,6 @@ fn enabling_a_queue_twice_does_not_begin_it_again() {
     guest.write16(QUEUE_SELECT, CONSOLE_TX);
     guest.write16(QUEUE_ENABLE, 1);
     guest.send(CONSOLE_TX, b"b");
-    assert_eq!(guest.printed, b"ab");
+    assert_eq!(guest.told.printed, b"ab");
     assert_eq!(guest.returned(CONSOLE_TX).len(), 2);
 }

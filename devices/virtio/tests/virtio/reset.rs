@@ -27,7 +27,7 @@ fn a_driver_reset_clears_everything_at_once() {
     assert_eq!(guest.changes.last(), Some(&DriverChange::Reset));
     assert_ne!(guest.device.epoch(), epoch);
     assert_eq!(
-        guest.events,
+        guest.told.events,
         [closed(PortId::Console, true), closed(PortId::Agent, true)]
     );
     assert_eq!(guest.read16(CONFIG_VECTOR), NO_VECTOR);
@@ -78,7 +78,7 @@ fn a_held_element_goes_back_when_the_guest_closes() {
     assert_eq!(guest.returned(AGENT_TX), [(first, 0), (second, 0)]);
     assert_eq!(guest.take_agent_output(100), b"");
     assert_eq!(guest.device.epoch(), epoch + 1);
-    assert_eq!(guest.events, [closed(PortId::Agent, false)]);
+    assert_eq!(guest.told.events, [closed(PortId::Agent, false)]);
     let counters = guest.device.device().counters();
     assert_eq!(
         (counters.discarded_elements, counters.dropped_input_bytes),
@@ -108,7 +108,7 @@ fn a_close_and_an_open_in_one_go_leave_nothing_of_before() {
     guest.add_bytes(CONTROL_OUT, &control_bytes(1, PORT_OPEN, 0));
     guest.add_bytes(CONTROL_OUT, &control_bytes(1, PORT_OPEN, 1));
     guest.process();
-    assert_eq!(guest.events.len(), 2);
+    assert_eq!(guest.told.events.len(), 2);
     guest.send(AGENT_TX, b"new");
     assert_eq!(guest.take_agent_output(100), b"new");
 }
@@ -136,7 +136,7 @@ fn a_platform_reset_is_a_driver_reset_and_more() {
     assert_eq!(guest.read8(MSIX_PENDING.into()), 0);
     assert_eq!(guest.read32(vector_entry(0) + 12), 1, "masked");
     assert_eq!(
-        guest.events,
+        guest.told.events,
         [closed(PortId::Console, true), closed(PortId::Agent, true)]
     );
     let mut effects = guest.device.reset();
@@ -153,7 +153,7 @@ fn resets_without_a_loop_in_between_leave_nothing_behind() {
         assert_eq!(effects.driver, Some(DriverChange::Reset));
     }
     guest.process();
-    assert_eq!(guest.events.len(), 2);
+    assert_eq!(guest.told.events.len(), 2);
 }
 
 #[test]
@@ -168,5 +168,5 @@ fn rings_of_before_a_reset_are_left_alone() {
     guest.write8(STATUS, 0x0f);
     guest.process();
     assert_eq!(guest.returned(CONSOLE_TX), []);
-    assert_eq!((guest.printed.len(), guest.read8(STATUS)), (0, 0x0f));
+    assert_eq!((guest.told.printed.len(), guest.read8(STATUS)), (0, 0x0f));
 }

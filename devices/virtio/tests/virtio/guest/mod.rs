@@ -4,27 +4,17 @@
 use kennel_pci::{InterruptPin, MsiMessage, spec as pci};
 use kennel_virtio::spec::*;
 use kennel_virtio::{
-    AccessEffects, Console, ConsoleEvent, DriverChange, Interrupts, Placement, QueueFault,
+    AccessEffects, Console, DriverChange, Interrupts, Placement, QueueFault, VirtioDevice,
     VirtioPci,
 };
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-pub(crate) const CONSOLE_RX: u16 = 0;
-pub(crate) const CONSOLE_TX: u16 = 1;
-pub(crate) const CONTROL_IN: u16 = 2;
-pub(crate) const CONTROL_OUT: u16 = 3;
-pub(crate) const AGENT_RX: u16 = 4;
-pub(crate) const AGENT_TX: u16 = 5;
-pub(crate) const QUEUES: u16 = 6;
+mod console;
+mod net;
 
-pub(crate) const DEVICE_READY: u16 = 0;
-pub(crate) const PORT_ADD: u16 = 1;
-pub(crate) const PORT_READY: u16 = 3;
-pub(crate) const CONSOLE_PORT: u16 = 4;
-pub(crate) const PORT_OPEN: u16 = 6;
-pub(crate) const PORT_NAME: u16 = 7;
+pub(crate) use console::*;
+pub(crate) use net::*;
 
-pub(crate) const MULTIPORT: u64 = 1 << 1;
 pub(crate) const BAR: u64 = 0xe000_0000;
 pub(crate) const MEMORY: u32 = 8 << 20;
 pub(crate) const WRITE: u16 = 2;
@@ -56,23 +46,26 @@ pub(crate) struct DriverQueue {
     pub(crate) seen_used: u16,
 }
 
-/// A control message as the guest read it.
-pub(crate) type Heard = (u32, u16, u16, Vec<u8>);
+/// A device with an owner who runs its ring work.
+pub(crate) trait Owned: VirtioDevice + Sized {
+    /// What the owner has for the guest, and what it was told.
+    type Told: Default;
+
+    /// One round of the owner's loop; whether there is more.
+    fn round(guest: &mut Guest<Self>) -> bool;
+}
 
 #[derive(Debug)]
-pub(crate) struct Guest {
+pub(crate) struct Guest<D: Owned = Console> {
     pub(crate) memory: GuestMemoryMmap<()>,
-    pub(crate) device: VirtioPci<Console>,
+    pub(crate) device: VirtioPci<D>,
     pub(crate) queues: Vec<DriverQueue>,
     // What the owner was told.
     pub(crate) messages: Vec<MsiMessage>,
     pub(crate) line: bool,
-    pub(crate) events: Vec<ConsoleEvent>,
-    pub(crate) printed: Vec<u8>,
     pub(crate) changes: Vec<DriverChange>,
     pub(crate) faults: Vec<QueueFault>,
-    pub(crate) room: usize,
-    pub(crate) agent_output: bool,
+    pub(crate) told: D::Told,
 }
 
 pub(crate) fn descriptors(queue: u16) -> u64 {
@@ -89,52 +82,25 @@ pub(crate) fn used(queue: u16) -> u64 {
 
 /// A page of its own for each descriptor of each queue.
 pub(crate) fn page(queue: u16, descriptor: u16) -> u64 {
-    0x10_0000 + (u64::from(queue) * 128 + u64::from(descriptor)) * u64::from(PAGE)
+    0x10_0000 + (u64::from(queue) * 256 + u64::from(descriptor)) * u64::from(PAGE)
 }
 
-impl Guest {
+impl<D: Owned> Guest<D> {
     /// A machine whose guest has no driver yet.
-    pub(crate) fn off() -> Self {
+    pub(crate) fn without_driver(device: D) -> Self {
         let memory =
             GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY as usize)]).expect("memory");
         let placement = Placement::at(BAR).with_pin(InterruptPin::A, 11);
         Self {
             memory,
-            device: VirtioPci::new(Console::new(), placement).expect("it fits"),
+            device: VirtioPci::new(device, placement).expect("it fits"),
             queues: Vec::new(),
             messages: Vec::new(),
             line: false,
-            events: Vec::new(),
-            printed: Vec::new(),
             changes: Vec::new(),
             faults: Vec::new(),
-            room: 0,
-            agent_output: false,
+            told: D::Told::default(),
         }
-    }
-
-    /// A guest as Linux has it after its driver's probe: messages chosen, buffers posted, nothing said yet.
-    pub(crate) fn up() -> Self {
-        let mut guest = Self::off();
-        guest.choose_messages();
-        guest.probe(MULTIPORT | F_VERSION_1);
-        guest
-    }
-
-    /// A guest whose agent has its port open, with all its messages read.
-    pub(crate) fn with_agent() -> Self {
-        let mut guest = Self::up();
-        guest.control(u32::MAX, DEVICE_READY, 1);
-        guest.control(0, PORT_READY, 1);
-        guest.control(1, PORT_READY, 1);
-        guest.control(0, PORT_OPEN, 1);
-        guest.hear();
-        guest.control(1, PORT_OPEN, 1);
-        guest.post(AGENT_RX, 16);
-        guest.post(CONSOLE_RX, 16);
-        guest.events.clear();
-        guest.messages.clear();
-        guest
     }
 
     pub(crate) fn apply(&mut self, effects: AccessEffects) {
@@ -157,13 +123,7 @@ impl Guest {
 
     /// One round of the owner's loop; whether there is more.
     pub(crate) fn round(&mut self) -> bool {
-        let effects = self.device.process(&self.memory, &mut self.printed);
-        self.interrupts(effects.interrupts);
-        self.events.extend(effects.events);
-        self.faults.extend(effects.fault);
-        self.room = effects.agent_input_room;
-        self.agent_output = effects.agent_output;
-        effects.more
+        D::round(self)
     }
 
     pub(crate) fn write(&mut self, offset: u64, data: &[u8]) {
@@ -249,12 +209,6 @@ impl Guest {
 
     pub(crate) fn mask(&mut self, vector: u16, masked: bool) {
         self.write32(vector_entry(vector) + 12, masked.into());
-    }
-
-    /// The driver's probe, as Linux 6.1 does it, and buffers for control messages.
-    pub(crate) fn probe(&mut self, features: u64) {
-        self.start(features);
-        self.post(CONTROL_IN, 32);
     }
 
     pub(crate) fn start(&mut self, features: u64) {
@@ -424,10 +378,6 @@ impl Guest {
         self.notify(queue);
     }
 
-    pub(crate) fn control(&mut self, id: u32, event: u16, value: u16) {
-        self.send(CONTROL_OUT, &control_bytes(id, event, value));
-    }
-
     /// Elements that came back since the last call: head and length.
     pub(crate) fn returned(&mut self, queue: u16) -> Vec<(u16, u32)> {
         let index = self.load16(used(queue) + 2);
@@ -457,36 +407,6 @@ impl Guest {
         self.post(queue, returned.len());
         pages
     }
-
-    /// Control messages that arrived.
-    pub(crate) fn hear(&mut self) -> Vec<Heard> {
-        let messages = self.received(CONTROL_IN);
-        messages
-            .into_iter()
-            .map(|bytes| {
-                let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
-                let id = u32::from(half(0)) | u32::from(half(2)) << 16;
-                (id, half(4), half(6), bytes[8..].to_vec())
-            })
-            .collect()
-    }
-
-    /// What the owner takes of the agent's output, with room for so much.
-    pub(crate) fn take_agent_output(&mut self, room: usize) -> Vec<u8> {
-        let mut data = vec![0; room];
-        let output = self.device.agent_output(&self.memory, &mut data);
-        self.interrupts(output.interrupts);
-        self.faults.extend(output.fault);
-        data.truncate(output.len);
-        data
-    }
-
-    pub(crate) fn agent_input(&mut self, bytes: &[u8]) -> usize {
-        let epoch = self.device.epoch();
-        let taken = self.device.agent_input(epoch, bytes);
-        self.process();
-        taken
-    }
 }
 
 /// The lower (0) or upper (1) 32 bits.
@@ -496,11 +416,4 @@ pub(crate) fn half(value: u64, which: u32) -> u32 {
 
 pub(crate) fn vector_entry(vector: u16) -> u64 {
     u64::from(MSIX_TABLE) + u64::from(vector) * 16
-}
-
-pub(crate) fn control_bytes(id: u32, event: u16, value: u16) -> Vec<u8> {
-    let mut bytes = id.to_le_bytes().to_vec();
-    bytes.extend(event.to_le_bytes());
-    bytes.extend(value.to_le_bytes());
-    bytes
 }
