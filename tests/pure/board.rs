@@ -61,7 +61,7 @@ fn board(after_bite: AfterBite) -> Board {
         after_bite,
         ..WatchdogConfig::default()
     };
-    let board = Board::new(Some(&config), Box::new(std::io::sink())).expect("a board");
+    let board = Board::new(Some(&config), false, Box::new(std::io::sink())).expect("a board");
     board.clock.resume();
     board
 }
@@ -161,7 +161,7 @@ fn scan() {
 }
 
 fn scan_without_watchdog() {
-    let board = Board::new(None, Box::new(std::io::sink())).expect("a board");
+    let board = Board::new(None, false, Box::new(std::io::sink())).expect("a board");
     assert_eq!(found(&board), [BRIDGE, CONSOLE]);
     assert!(board.watchdog.is_none());
     let unclaimed: u32 = mmio_read(&board.bus, layout::WATCHDOG_BAR.into());
