@@ -251,7 +251,7 @@ impl Uplink {
         now: u64,
         ops: &mut EventOps<'_>,
     ) -> Result<(), String> {
-        let mut passt = Passt::start(program, self.host_mac).map_err(|error| {
+        let mut passt = Passt::start(program).map_err(|error| {
             let program = program.display();
             match error.kind() {
                 ErrorKind::NotFound => format!(

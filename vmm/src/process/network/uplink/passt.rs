@@ -25,6 +25,8 @@ use crate::process::listener::is_temporary;
 const SOCKET_FD: i32 = 3;
 /// As much as one turn of the loop reads.
 const CHUNK: usize = 64 << 10;
+/// Its MAC address; one of its own, since nobody on the uplink may speak for the link's host.
+const MAC: &str = "02:00:0a:00:02:03";
 /// Frames carry no more than an Ethernet of old.
 const MTU: &str = "1500";
 
@@ -42,8 +44,7 @@ pub(super) fn question(guest_mac: [u8; 6]) -> Vec<u8> {
 
 /// Its command line. The link's own host gives addresses and answers for the router; passt gets the
 /// rest, and nothing on the host is reached through the router's address.
-pub(super) fn arguments(host_mac: [u8; 6]) -> Vec<OsString> {
-    let mac = host_mac.map(|byte| format!("{byte:02x}")).join(":");
+pub(super) fn arguments() -> Vec<OsString> {
     let prefix = dial::IPV4_PREFIX.to_string();
     let fd = SOCKET_FD.to_string();
     let (guest_4, guest_6) = (dial::GUEST_IPV4.to_string(), dial::GUEST_IPV6.to_string());
@@ -51,7 +52,7 @@ pub(super) fn arguments(host_mac: [u8; 6]) -> Vec<OsString> {
     let dns = DNS_IPV4.to_string();
     let words: [&[&str]; 8] = [
         &["--foreground", "--one-off", "--fd", &fd],
-        &["--mtu", MTU, "--mac-addr", &mac],
+        &["--mtu", MTU, "--mac-addr", MAC],
         &["--address", &guest_4, "--netmask", &prefix],
         &["--gateway", &host_4],
         &["--address", &guest_6, "--gateway", &host_6],
@@ -79,7 +80,7 @@ pub(super) struct Passt {
 }
 
 impl Passt {
-    pub(super) fn start(program: &Path, host_mac: [u8; 6]) -> io::Result<Self> {
+    pub(super) fn start(program: &Path) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let mut command = Command::new(program);
@@ -88,7 +89,7 @@ impl Passt {
             child_fd: SOCKET_FD,
         };
         command
-            .args(arguments(host_mac))
+            .args(arguments())
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -8,6 +8,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 
 use crate::dial;
+use crate::link::DNS_IPV4;
 
 /// Where TAP devices are had.
 const TUN: &str = "/dev/net/tun";
@@ -16,39 +17,38 @@ const LONGEST: usize = 64 << 10;
 /// Frames that one turn of the loop reads.
 const FRAMES: usize = 64;
 
+/// Where a frame has whom it is for.
+const DESTINATION: std::ops::Range<usize> = 0..6;
+
 /// An open TAP device.
 #[derive(Debug)]
 pub(super) struct Tap {
     pub(super) file: File,
+    /// The link's router, as the guest knows it.
+    host_mac: [u8; 6],
+    /// The device's end on the host, which does the routing.
+    own_mac: [u8; 6],
     buffer: Vec<u8>,
 }
 
 impl Tap {
-    /// Opens the device `name`, and gives its end on the host the address `host_mac`: that is whom
-    /// the guest sends to.
-    ///
-    /// The error is for people.
+    /// Opens the device `name`. The error is for people.
     pub(super) fn open(name: &str, host_mac: [u8; 6]) -> Result<Self, String> {
         let mut request = request(name)?;
+        let failed = |error: io::Error| advice(name, &error);
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .custom_flags(libc::O_NONBLOCK)
             .open(TUN)
-            .map_err(|error| advice(name, &error))?;
+            .map_err(failed)?;
         request.ifr_ifru.ifru_flags = i16::try_from(libc::IFF_TAP | libc::IFF_NO_PI).unwrap_or(0);
-        control(&file, libc::TUNSETIFF, &mut request)
-            .map_err(|error| advice(name, &error))?;
-        request.ifr_ifru.ifru_hwaddr = ethernet(host_mac);
-        if let Err(error) = control(&file, libc::SIOCSIFHWADDR, &mut request) {
-            log::warn!(
-                "the MAC address of the TAP device {name} cannot be set: {error}; give it {}, or \
-                 the host takes nothing of what the guest sends",
-                host_mac.map(|byte| format!("{byte:02x}")).join(":")
-            );
-        }
+        control(&file, libc::TUNSETIFF, &mut request).map_err(failed)?;
+        control(&file, libc::SIOCGIFHWADDR, &mut request).map_err(failed)?;
         Ok(Self {
             file,
+            host_mac,
+            own_mac: ethernet(&request),
             buffer: vec![0; LONGEST],
         })
     }
@@ -66,9 +66,16 @@ impl Tap {
         Ok(())
     }
 
-    /// Writes a frame, or drops it: a device that is down takes none.
+    /// Writes a frame, or drops it: a device that is down takes none. What is for the link's router
+    /// is for the host.
     pub(super) fn send(&mut self, frame: &[u8]) {
-        if let Err(error) = self.file.write(frame) {
+        let mut frame = frame.to_vec();
+        if let Some(destination) = frame.get_mut(DESTINATION)
+            && destination == self.host_mac
+        {
+            destination.copy_from_slice(&self.own_mac);
+        }
+        if let Err(error) = self.file.write(&frame) {
             log::trace!("a frame of {} bytes was dropped: {error}", frame.len());
         }
     }
@@ -96,20 +103,22 @@ fn request(name: &str) -> Result<libc::ifreq, String> {
     Ok(request)
 }
 
-fn ethernet(mac: [u8; 6]) -> libc::sockaddr {
-    let mut address = libc::sockaddr {
-        sa_family: libc::ARPHRD_ETHER,
-        sa_data: [0; 14],
-    };
-    for (place, byte) in address.sa_data.iter_mut().zip(mac) {
-        *place = libc::c_char::from_ne_bytes([byte]);
+/// The MAC address that SIOCGIFHWADDR has put there.
+fn ethernet(request: &libc::ifreq) -> [u8; 6] {
+    // SAFETY: every member of the union is made of integers, and all of its bytes were initialised,
+    // by zeroes first and then by the kernel: any of them may be read.
+    let address = unsafe { request.ifr_ifru.ifru_hwaddr };
+    let mut mac = [0; 6];
+    for (place, byte) in mac.iter_mut().zip(address.sa_data) {
+        *place = u8::from_ne_bytes(byte.to_ne_bytes());
     }
-    address
+    mac
 }
 
-fn control(file: &File, operation: u64, request: &mut libc::ifreq) -> io::Result<()> {
-    // SAFETY: the descriptor is open for the whole call. Both operations read and write one ifreq,
-    // which `request` is, borrowed for the call alone; the kernel keeps no pointer to it.
+fn control(file: &File, operation: libc::c_ulong, request: &mut libc::ifreq) -> io::Result<()> {
+    // SAFETY: the descriptor is open for the whole call. Both operations that are asked for, TUNSETIFF
+    // and SIOCGIFHWADDR, read and write one ifreq, which `request` is, borrowed for the call alone;
+    // the kernel keeps no pointer to it.
     let status = unsafe { libc::ioctl(file.as_raw_fd(), operation, request) };
     if status < 0 {
         return Err(io::Error::last_os_error());
@@ -119,11 +128,11 @@ fn control(file: &File, operation: u64, request: &mut libc::ifreq) -> io::Result
 
 /// What failed, and what to do.
 fn advice(name: &str, error: &io::Error) -> String {
-    let (host, prefix) = (dial::HOST_IPV4, dial::IPV4_PREFIX);
+    let (address, prefix) = (DNS_IPV4, dial::IPV4_PREFIX);
     let what = match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => format!(
             "make it yours: sudo ip tuntap add {name} mode tap user $USER; sudo ip addr add \
-             {host}/{prefix} dev {name}; sudo ip link set {name} up"
+             {address}/{prefix} dev {name}; sudo ip link set {name} up"
         ),
         Some(libc::EBUSY) => "another program holds it: give each guest a device of its own".into(),
         Some(libc::EINVAL) => {
