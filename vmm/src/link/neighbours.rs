@@ -190,9 +190,7 @@ fn solicitation(plan: &Plan, address: IpAddr) -> Vec<u8> {
             let IpAddr::V6(source) = plan.source_for(address) else {
                 return Vec::new();
             };
-            let [.., a, b, c] = target_addr.octets();
-            let low = u16::from_be_bytes([b, c]);
-            let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), low);
+            let group = solicited_nodes(target_addr);
             let repr = Icmpv6Repr::Ndisc(NdiscRepr::NeighborSolicit {
                 target_addr,
                 lladdr: Some(plan.host.into()),
@@ -201,6 +199,13 @@ fn solicitation(plan: &Plan, address: IpAddr) -> Vec<u8> {
             frame::icmpv6(plan.host, to, (source, group), &repr)
         }
     }
+}
+
+/// Where an address is asked for.
+pub(super) fn solicited_nodes(address: Ipv6Addr) -> Ipv6Addr {
+    let [.., a, b, c] = address.octets();
+    let low = u16::from_be_bytes([b, c]);
+    Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), low)
 }
 
 fn request(plan: &Plan, target: Ipv4Addr) -> Vec<u8> {
