@@ -4,9 +4,9 @@
 use kennel_virtio::spec::*;
 
 use crate::bytes::Bytes;
-use crate::owner::{MEMORY, MSIX_CONTROL, Owner, QUEUES, SIZE, available, descriptors, page, used};
+use crate::owner::{Fuzzed, MEMORY, MSIX_CONTROL, Owner, SIZE, available, descriptors, page, used};
 
-const LENGTHS: [u32; 12] = [
+pub(crate) const LENGTHS: [u32; 12] = [
     0,
     1,
     7,
@@ -58,77 +58,40 @@ const VALUES: [u32; 14] = [
     u32::MAX,
 ];
 
-fn queue(bytes: &mut Bytes<'_>) -> u16 {
-    u16::from(bytes.byte()) % QUEUES
+pub(crate) fn queue<D: Fuzzed>(bytes: &mut Bytes<'_>) -> u16 {
+    u16::from(bytes.byte()) % D::QUEUES
 }
 
-fn address(bytes: &mut Bytes<'_>) -> u64 {
+pub(crate) fn address<D: Fuzzed>(bytes: &mut Bytes<'_>) -> u64 {
     let choice = bytes.byte();
+    let queue = u16::from(choice) % D::QUEUES;
     match choice {
         0..=199 => page(choice.into()),
-        200..=219 => descriptors(u16::from(choice) % QUEUES),
-        220..=229 => available(u16::from(choice) % QUEUES),
-        230..=239 => used(u16::from(choice) % QUEUES),
+        200..=219 => descriptors(queue),
+        220..=229 => available(queue),
+        230..=239 => used(queue),
         240..=250 => MEMORY + 242 - u64::from(choice),
         _ => bytes.u64(),
     }
 }
 
-/// One step on rings and messages, seldom on registers.
-pub(crate) fn console_step(owner: &mut Owner, bytes: &mut Bytes<'_>) {
-    match bytes.byte() {
-        0..=39 => {
-            let (id, event, value) = (bytes.below(3), bytes.below(9), bytes.below(3));
-            owner.control(id.into(), event.into(), value.into());
-        }
-        40..=69 => {
-            let (queue, len) = (queue(bytes), bytes.pick(&LENGTHS[..8]));
-            owner.send(queue, &vec![0x73; len as usize % 5000]);
-        }
-        70..=99 => {
-            let (queue, len) = (queue(bytes), bytes.pick(&LENGTHS));
-            owner.post(queue, len);
-        }
-        100..=129 => {
-            let (queue, index) = (queue(bytes), u16::from(bytes.byte()) % (SIZE + 1));
-            let (address, len) = (address(bytes), bytes.pick(&LENGTHS));
-            let (flags, next) = (
-                u16::from(bytes.below(8)),
-                u16::from(bytes.byte()) % (SIZE + 1),
-            );
-            owner.descriptor(queue, index, address, len, flags, next);
-        }
-        130..=149 => {
-            let (queue, head) = (queue(bytes), u16::from(bytes.byte()) % (SIZE + 1));
-            owner.offer(queue, head);
-        }
-        150..=199 => {
-            owner.round();
-        }
-        200..=214 => {
-            let room = bytes.pick(&LENGTHS[..7]) as usize;
-            owner.take_output(room);
-        }
-        215..=229 => {
-            let (len, stale) = (bytes.pick(&LENGTHS[..9]) as usize, bytes.below(8) == 0);
-            owner.input(len, stale);
-        }
-        230..=234 => {
-            let len = bytes.pick(&LENGTHS[..8]) as usize;
-            assert!(owner.device.console_input(&vec![0x63; len]) <= len);
-        }
-        235..=239 => {
-            let (address, data) = (address(bytes), bytes.array::<6>());
-            owner.store(address, &data);
-        }
-        240..=241 => owner.start_over(bytes.below(2) == 0),
-        242..=244 => owner.write(STATUS, &[0]),
-        _ => register_step(owner, bytes),
+/// One step on a ring: any descriptor, or an element that begins with any.
+pub(crate) fn ring_step<D: Fuzzed>(owner: &mut Owner<D>, bytes: &mut Bytes<'_>, offer: bool) {
+    let (queue, index) = (queue::<D>(bytes), u16::from(bytes.byte()) % (SIZE + 1));
+    if offer {
+        owner.offer(queue, index);
+        return;
     }
+    let (address, len) = (address::<D>(bytes), bytes.pick(&LENGTHS));
+    let (flags, next) = (
+        u16::from(bytes.below(8)),
+        u16::from(bytes.byte()) % (SIZE + 1),
+    );
+    owner.descriptor(queue, index, address, len, flags, next);
 }
 
 /// One access to a register, or a round.
-pub(crate) fn register_step(owner: &mut Owner, bytes: &mut Bytes<'_>) {
+pub(crate) fn register_step<D: Fuzzed>(owner: &mut Owner<D>, bytes: &mut Bytes<'_>) {
     match bytes.byte() {
         0..=149 => {
             let ((offset, width), value) = (bytes.pick(&FIELDS), bytes.pick(&VALUES));

@@ -5,12 +5,15 @@
 //! gives out no more than it promises, keeps line and events consistent, and works for a driver that starts over.
 
 mod bytes;
+mod console;
 mod guest;
+mod net;
 mod owner;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use kennel_virtio::{Console, Net};
 use owner::Owner;
 
 /// Operations tried so far in this process; told on stderr every so often.
@@ -20,11 +23,25 @@ const TELL_EVERY: u64 = 5_000_000;
 /// A driver that has set the device up, and then does anything: mostly to rings and messages.
 pub fn run_console(data: &[u8]) {
     let mut bytes = Bytes::new(data);
-    let mut owner = Owner::new();
+    let mut owner = Owner::<Console>::new();
     owner.start_over(bytes.byte() & 1 == 0);
     let mut tried = 0;
     while !bytes.is_empty() {
-        guest::console_step(&mut owner, &mut bytes);
+        console::step(&mut owner, &mut bytes);
+        tried += 1;
+    }
+    owner.check_it_still_works();
+    tell(tried);
+}
+
+/// The same with a network card, and frames for its guest.
+pub fn run_net(data: &[u8]) {
+    let mut bytes = Bytes::new(data);
+    let mut owner = Owner::<Net>::new();
+    owner.start_over(bytes.byte() & 1 == 0);
+    let mut tried = 0;
+    while !bytes.is_empty() {
+        net::step(&mut owner, &mut bytes);
         tried += 1;
     }
     owner.check_it_still_works();
@@ -34,7 +51,7 @@ pub fn run_console(data: &[u8]) {
 /// Any access to any register, and rounds in between.
 pub fn run_transport(data: &[u8]) {
     let mut bytes = Bytes::new(data);
-    let mut owner = Owner::new();
+    let mut owner = Owner::<Console>::new();
     let mut tried = 0;
     while !bytes.is_empty() {
         guest::register_step(&mut owner, &mut bytes);
@@ -54,7 +71,7 @@ fn tell(tried: u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::{run_console, run_transport};
+    use super::{run_console, run_net, run_transport};
 
     #[test]
     fn any_bytes_are_taken() {
@@ -67,6 +84,7 @@ mod tests {
                 })
                 .collect();
             run_console(&data);
+            run_net(&data);
             run_transport(&data);
         }
     }

@@ -4,19 +4,13 @@
 use std::cell::RefCell;
 
 use kennel_pci::InterruptPin;
-use kennel_virtio::console::{AGENT_INPUT_BYTES, CONSOLE_OUTPUT_BYTES, CONTROL_MESSAGES};
 use kennel_virtio::spec::*;
-use kennel_virtio::{
-    AccessEffects, Console, ConsoleEvent, Interrupts, Placement, PortId, VirtioPci,
-};
+use kennel_virtio::{AccessEffects, Interrupts, Placement, VirtioDevice, VirtioPci};
 use vm_memory::{Bytes as _, GuestAddress, GuestMemoryMmap};
 
 pub(crate) const MEMORY: u64 = 0x4_0000;
-pub(crate) const QUEUES: u16 = 6;
-pub(crate) const CONTROL_IN: u16 = 2;
-pub(crate) const CONTROL_OUT: u16 = 3;
-pub(crate) const AGENT_RX: u16 = 4;
-pub(crate) const AGENT_TX: u16 = 5;
+/// Most queues of a device.
+const QUEUES_MAX: usize = 6;
 /// Message control of MSI-X, the first capability.
 pub(crate) const MSIX_CONTROL: u16 = 0x42;
 /// Few entries, so that a few bytes fill a queue.
@@ -43,17 +37,33 @@ pub(crate) fn page(index: u64) -> u64 {
     0x1_0000 + index % 48 * 0x1000
 }
 
-pub(crate) struct Owner {
-    pub(crate) memory: GuestMemoryMmap<()>,
-    pub(crate) device: VirtioPci<Console>,
-    line: bool,
-    open: [bool; 2],
-    epoch: u64,
-    printed: Vec<u8>,
-    pub(crate) offered: [u16; QUEUES as usize],
+/// A device, and how its owner runs it.
+pub(crate) trait Fuzzed: VirtioDevice + Sized {
+    /// How many queues it has.
+    const QUEUES: u16;
+    /// What the driver agrees to of the first 32 features.
+    const FEATURES: u32;
+    /// What the owner has for the guest, and knows of it.
+    type Knows: Default;
+
+    fn new() -> Self;
+
+    /// One round of the loop, held to its promises; whether there is more.
+    fn round(owner: &mut Owner<Self>) -> bool;
+
+    /// A driver that starts over gets an answer on each queue.
+    fn check_it_still_works(owner: &mut Owner<Self>);
 }
 
-impl Owner {
+pub(crate) struct Owner<D: Fuzzed> {
+    pub(crate) memory: GuestMemoryMmap<()>,
+    pub(crate) device: VirtioPci<D>,
+    pub(crate) knows: D::Knows,
+    line: bool,
+    pub(crate) offered: [u16; QUEUES_MAX],
+}
+
+impl<D: Fuzzed> Owner<D> {
     pub(crate) fn new() -> Self {
         let memory = MAPPED.with_borrow_mut(|mapped| {
             let map = || GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY as usize)]);
@@ -62,12 +72,10 @@ impl Owner {
         let placement = Placement::at(0).with_pin(InterruptPin::A, 11);
         let mut owner = Self {
             memory,
-            device: VirtioPci::new(Console::new(), placement).expect("it fits"),
+            device: VirtioPci::new(D::new(), placement).expect("it fits"),
+            knows: D::Knows::default(),
             line: false,
-            open: [false; 2],
-            epoch: 0,
-            printed: Vec::new(),
-            offered: [0; QUEUES as usize],
+            offered: [0; QUEUES_MAX],
         };
         owner.store(0, &[0; MEMORY as usize]);
         owner
@@ -78,7 +86,7 @@ impl Owner {
         let _ = self.memory.write(data, GuestAddress(address));
     }
 
-    fn load16(&self, address: u64) -> u16 {
+    pub(crate) fn load16(&self, address: u64) -> u16 {
         self.memory
             .read_obj(GuestAddress(address))
             .expect("in memory")
@@ -97,7 +105,7 @@ impl Owner {
         self.interrupts(effects.interrupts);
     }
 
-    fn interrupts(&mut self, interrupts: Interrupts) {
+    pub(crate) fn interrupts(&mut self, interrupts: Interrupts) {
         if let Some(level) = interrupts.intx() {
             assert_ne!(level, self.line, "only changes are told");
             self.line = level;
@@ -119,62 +127,12 @@ impl Owner {
         }
     }
 
-    /// One round of the loop, held to its promises.
     pub(crate) fn round(&mut self) -> bool {
-        self.printed.clear();
-        let driven = self.device.is_driven();
-        let effects = self.device.process(&self.memory, &mut self.printed);
-        self.interrupts(effects.interrupts);
-        assert!(self.printed.len() <= CONSOLE_OUTPUT_BYTES);
-        assert!(effects.agent_input_room <= AGENT_INPUT_BYTES);
-        assert!(effects.events.len() <= CONTROL_MESSAGES + 2);
-        self.follow(&effects.events);
-        if !driven {
-            assert!(self.printed.is_empty() && !effects.more && effects.fault.is_none());
-        }
-        if effects.fault.is_some() {
-            assert!(!self.device.is_driven());
-            assert_eq!(self.open, [false; 2]);
-        }
-        effects.more
+        D::round(self)
     }
 
-    /// Opens and closes take turns, and each close of the agent's port ends an epoch.
-    fn follow(&mut self, events: &[ConsoleEvent]) {
-        let mut closes = 0;
-        for event in events {
-            let (port, open) = match *event {
-                ConsoleEvent::PortOpened { port } => (port, true),
-                ConsoleEvent::PortClosed { port, .. } => (port, false),
-            };
-            let was = &mut self.open[usize::from(port == PortId::Agent)];
-            assert_ne!(*was, open, "{event:?}");
-            *was = open;
-            closes += u64::from(port == PortId::Agent && !open);
-        }
-        assert!(self.device.epoch() >= self.epoch + closes, "epoch");
-        self.epoch = self.device.epoch();
-        let console = self.device.device();
-        let open = [PortId::Console, PortId::Agent].map(|port| console.is_open(port));
-        assert_eq!(self.open, open, "told and asked");
-    }
-
-    pub(crate) fn input(&mut self, len: usize, stale: bool) {
-        let epoch = self.device.epoch().wrapping_sub(stale.into());
-        let taken = self.device.agent_input(epoch, &vec![0x55; len]);
-        let open = self.device.device().is_open(PortId::Agent);
-        assert!(taken <= len && (taken == 0 || (open && !stale)));
-    }
-
-    pub(crate) fn take_output(&mut self, room: usize) -> Vec<u8> {
-        let open = self.device.device().is_open(PortId::Agent);
-        let mut data = vec![0; room];
-        let output = self.device.agent_output(&self.memory, &mut data);
-        self.interrupts(output.interrupts);
-        assert!(output.len <= room && (open || output.len == 0));
-        assert!(!output.process_first || output.len == 0);
-        data.truncate(output.len);
-        data
+    pub(crate) fn check_it_still_works(&mut self) {
+        D::check_it_still_works(self);
     }
 
     /// A platform reset and a driver's probe, with messages or the line.
@@ -188,13 +146,13 @@ impl Owner {
             self.choose_messages();
         }
         self.write(STATUS, &[3]);
-        for (select, half) in [(0_u32, 2_u32), (1, 1)] {
+        for (select, half) in [(0_u32, D::FEATURES), (1, 1)] {
             self.write(DRIVER_FEATURE_SELECT, &select.to_le_bytes());
             self.write(DRIVER_FEATURE, &half.to_le_bytes());
         }
         self.write(STATUS, &[0x0b]);
-        self.offered = [0; QUEUES as usize];
-        for queue in 0..QUEUES {
+        self.offered = [0; QUEUES_MAX];
+        for queue in 0..D::QUEUES {
             self.store(descriptors(queue), &[0; 0x1000]);
             self.write(QUEUE_SELECT, &queue.to_le_bytes());
             self.write(QUEUE_SIZE, &SIZE.to_le_bytes());
@@ -271,13 +229,6 @@ impl Owner {
         self.offer(queue, slot);
     }
 
-    pub(crate) fn control(&mut self, id: u32, event: u16, value: u16) {
-        let mut data = id.to_le_bytes().to_vec();
-        data.extend(event.to_le_bytes());
-        data.extend(value.to_le_bytes());
-        self.send(CONTROL_OUT, &data);
-    }
-
     /// In two parts or at once, registers are the same; what must hold between them holds.
     pub(crate) fn check_registers(&mut self, split: u8) {
         let mut whole = [0; COMMON_BYTES as usize];
@@ -299,27 +250,5 @@ impl Owner {
             STATUS_DRIVER | STATUS_ACKNOWLEDGE
         ));
         assert!(without(STATUS_NEEDS_RESET, STATUS_DRIVER_OK));
-    }
-
-    /// A driver that starts over gets an answer on each queue.
-    pub(crate) fn check_it_still_works(&mut self) {
-        self.start_over(true);
-        while self.round() {}
-        self.post(CONTROL_IN, 64);
-        self.post(CONTROL_IN, 64);
-        self.control(u32::MAX, 0, 1);
-        self.control(1, 6, 1);
-        self.post(AGENT_RX, 64);
-        while self.round() {}
-        assert_eq!(self.load16(used(CONTROL_IN) + 2), 2);
-        assert_eq!(self.load16(used(CONTROL_OUT) + 2), 2);
-        assert_eq!(self.device.agent_input(self.device.epoch(), b"ping"), 4);
-        while self.round() {}
-        assert_eq!(self.load16(used(AGENT_RX) + 2), 1);
-        self.send(AGENT_TX, b"pong");
-        assert_eq!(self.take_output(64), b"pong");
-        self.send(1, b"alive");
-        self.round();
-        assert_eq!(self.printed, b"alive");
     }
 }

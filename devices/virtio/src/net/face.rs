@@ -5,7 +5,7 @@ use vm_memory::GuestMemory;
 
 use super::Net;
 use crate::effects::Interrupts;
-use crate::ring::QueueFault;
+use crate::ring::{QueueFault, RingFault};
 use crate::transport::{RingWork, VirtioPci};
 
 /// What a round of ring work wants from the owner.
@@ -21,12 +21,11 @@ pub struct NetEffects {
 }
 
 impl NetEffects {
-    /// The work's result is whether there is more.
-    fn of<E>(work: RingWork<Result<bool, E>>) -> Self {
-        let more = work.result.and_then(Result::ok).unwrap_or(false);
+    /// The work's result is whether there is more; after a fault nothing is.
+    fn of(work: RingWork<Result<bool, RingFault>>) -> Self {
         Self {
             interrupts: work.interrupts,
-            more: more && work.fault.is_none(),
+            more: work.result.and_then(Result::ok).unwrap_or(false),
             fault: work.fault,
         }
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The console behind its transport, driven by a guest's driver over guest memory.
+//! Console and network card behind their transport, driven by a guest's driver over guest memory.
 
 mod flow;
 mod guest;
@@ -7,6 +7,7 @@ mod handshake;
 mod hostile;
 mod interrupts;
 mod known_bugs;
+mod net;
 mod other_devices;
 mod registers;
 mod reset;

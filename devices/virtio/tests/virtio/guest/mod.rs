@@ -212,6 +212,11 @@ impl<D: Owned> Guest<D> {
     }
 
     pub(crate) fn start(&mut self, features: u64) {
+        self.start_with(features, u16::MAX);
+    }
+
+    /// With queues of at most so many entries.
+    pub(crate) fn start_with(&mut self, features: u64, entries: u16) {
         self.config_write(pci::COMMAND, &[0x06, 0]);
         self.write8(STATUS, 0);
         assert_eq!(self.read8(STATUS), 0);
@@ -227,7 +232,7 @@ impl<D: Owned> Guest<D> {
         let count = self.read16(NUM_QUEUES);
         self.queues.clear();
         for queue in 0..count {
-            self.place(queue);
+            self.place(queue, entries);
         }
         for queue in 0..count {
             self.write16(QUEUE_SELECT, queue);
@@ -237,11 +242,12 @@ impl<D: Owned> Guest<D> {
         assert_eq!(self.read8(STATUS) & 0x0f, 0x0f);
     }
 
-    fn place(&mut self, queue: u16) {
+    fn place(&mut self, queue: u16, entries: u16) {
         self.write16(QUEUE_SELECT, queue);
         let size = self.read16(QUEUE_SIZE);
         assert!(size.is_power_of_two());
         assert_eq!(self.read16(QUEUE_ENABLE), 0);
+        let size = size.min(entries);
         self.write16(QUEUE_SIZE, size);
         let places = [descriptors(queue), available(queue), used(queue)];
         for (field, address) in [QUEUE_DESCRIPTORS, QUEUE_DRIVER, QUEUE_DEVICE]

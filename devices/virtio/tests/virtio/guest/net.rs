@@ -87,11 +87,11 @@ impl NetGuest {
         self.add_bytes(TRANSMIT_QUEUE, &bytes)
     }
 
-    /// Makes `bytes`, header and frame, available in pieces of these lengths, without telling the device.
+    /// Makes `bytes`, header and frame, available in pieces of these lengths, without telling the device; the head.
     pub(crate) fn add_pieces(&mut self, bytes: &[u8], lengths: &[usize]) -> u16 {
-        let start = page(TRANSMIT_QUEUE, 0);
-        self.store(start, bytes);
-        let mut address = start;
+        let next = self.queues[usize::from(TRANSMIT_QUEUE)].next_descriptor;
+        let mut address = page(TRANSMIT_QUEUE, next);
+        self.store(address, bytes);
         let pieces: Vec<_> = lengths
             .iter()
             .map(|&len| {
