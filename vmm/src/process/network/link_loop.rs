@@ -177,20 +177,14 @@ impl LinkLoop {
             .device
             .transmit(&parts.memory, &mut |frame| link.from_guest(frame, now));
         parts.dials.time_passed(link, now, ops);
-        link.poll(now);
-        for event in link.take_events() {
-            parts.dials.heed(&event, link, now, ops);
-        }
-        let unfinished = parts.dials.go_on(link, now, ops);
-        // What clients had to say.
-        link.poll(now);
+        let talking = talk(link, &mut parts.dials, now, ops);
         let (taken, received) = parts.device.receive(&parts.memory, link.to_guest());
         link.guest_took(taken);
         self.pass_up(now, ops);
         for fault in [&sent.fault, &received.fault] {
             self.broken(fault.as_ref());
         }
-        sent.more || received.more || unfinished
+        sent.more || received.more || talking
     }
 
     fn obey(&mut self, now: u64) {
@@ -239,6 +233,23 @@ impl LinkLoop {
             "the guest broke its network device, which stands still until it is reset: {fault:?}"
         );
     }
+}
+
+/// Lets the link and its clients talk to each other for a while; whether they have more to say.
+fn talk(link: &mut Link, dials: &mut DialSocket, now: u64, ops: &mut EventOps<'_>) -> bool {
+    for _ in 0..ROUNDS {
+        link.poll(now);
+        let events = link.take_events();
+        let quiet = events.is_empty();
+        for event in events {
+            dials.heed(&event, link, now, ops);
+        }
+        let unfinished = dials.go_on(link, now, ops);
+        if quiet && !unfinished {
+            return false;
+        }
+    }
+    true
 }
 
 impl MutEventSubscriber for LinkLoop {

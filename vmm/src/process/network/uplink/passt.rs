@@ -51,7 +51,7 @@ pub(super) fn arguments() -> Vec<OsString> {
     let (host_4, host_6) = (dial::HOST_IPV4.to_string(), dial::HOST_IPV6.to_string());
     let dns = DNS_IPV4.to_string();
     let words: [&[&str]; 8] = [
-        &["--foreground", "--one-off", "--fd", &fd],
+        &["--quiet", "--foreground", "--one-off", "--fd", &fd],
         &["--mtu", MTU, "--mac-addr", MAC],
         &["--address", &guest_4, "--netmask", &prefix],
         &["--gateway", &host_4],
