@@ -10,6 +10,7 @@ mod demos;
 mod documents;
 mod exec;
 mod guest;
+mod network;
 mod operated;
 mod probes;
 mod process;
@@ -94,6 +95,7 @@ fn tests(image: &Image) -> Vec<Trial> {
         exec::tests(image),
         probes::tests(image),
         process::tests(image),
+        network::tests(image),
     ];
     groups.into_iter().flatten().collect()
 }

@@ -12,6 +12,7 @@ use kennel_vmm::clock::VmTimer;
 use kennel_vmm::config::{AfterBite, WatchdogConfig};
 use kennel_vmm::layout;
 use kennel_vmm::mailbox::{Request, ResetCause};
+use kennel_vmm::virtio_net::GUEST_MAC;
 use kennel_vmm::watchdog::Watchdog;
 use libtest_mimic::Trial;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
@@ -39,6 +40,7 @@ pub(crate) fn tests() -> Vec<Trial> {
     vec![
         test("board_bus_has_bridge_watchdog_and_console_alone", scan),
         test("board_without_a_watchdog_has_none", scan_without_watchdog),
+        test("board_with_a_network_has_its_card", scan_with_network),
         test("board_bar_is_sized_moved_and_only_then_decoded", bar),
         test("board_linux_probe_and_keepalive", keepalive),
         test("board_linux_stop_and_nowayout", stop_and_lock),
@@ -61,7 +63,7 @@ fn board(after_bite: AfterBite) -> Board {
         after_bite,
         ..WatchdogConfig::default()
     };
-    let board = Board::new(Some(&config), Box::new(std::io::sink())).expect("a board");
+    let board = Board::new(Some(&config), false, Box::new(std::io::sink())).expect("a board");
     board.clock.resume();
     board
 }
@@ -161,11 +163,26 @@ fn scan() {
 }
 
 fn scan_without_watchdog() {
-    let board = Board::new(None, Box::new(std::io::sink())).expect("a board");
+    let board = Board::new(None, false, Box::new(std::io::sink())).expect("a board");
     assert_eq!(found(&board), [BRIDGE, CONSOLE]);
     assert!(board.watchdog.is_none());
     let unclaimed: u32 = mmio_read(&board.bus, layout::WATCHDOG_BAR.into());
     assert_eq!(unclaimed, u32::MAX);
+}
+
+fn scan_with_network() {
+    let board = Board::new(None, true, Box::new(std::io::sink())).expect("a board");
+    let card = (layout::NET_SLOT, 0, 0x1af4, 0x1041);
+    assert_eq!(found(&board), [BRIDGE, CONSOLE, card]);
+    let function = Function::new(&board.bus, layout::NET_SLOT, 0);
+    assert_eq!(function.read::<u32>(0x08) >> 8, 0x02_00_00, "class");
+    assert_eq!(function.read::<u32>(BAR0), layout::NET_BAR);
+    function.enable_memory();
+    let device_config = u64::from(layout::NET_BAR) + 0x2000;
+    let mac = GUEST_MAC.map(u64::from);
+    for (offset, expected) in (device_config..).zip(mac) {
+        assert_eq!(u64::from(mmio_read::<u8>(&board.bus, offset)), expected);
+    }
 }
 
 fn bar() {

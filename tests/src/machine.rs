@@ -17,7 +17,7 @@ use tempfile::TempPath;
 use crate::{mini_agent, payload};
 
 /// Longer than anything a test waits for, on any machine.
-const BOUND: Duration = Duration::from_secs(60);
+const BOUND: Duration = Duration::from_secs(180);
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,6 +94,16 @@ impl Machine {
         Self::spawn(Self::config(kernel, "w"))
     }
 
+    /// Starts this machine.
+    ///
+    /// # Panics
+    ///
+    /// The machine cannot be started.
+    #[must_use]
+    pub fn start_as(config: MachineConfig) -> Self {
+        Self::spawn(config)
+    }
+
     fn config(kernel: &Path, cmdline: &str) -> MachineConfig {
         MachineConfig {
             memory_bytes: 16 << 20,
@@ -166,7 +176,7 @@ impl Machine {
     ///
     /// # Panics
     ///
-    /// It doesn't happen: the machine ended, or 60 s went by.
+    /// It doesn't happen: the machine ended, or 180 s went by.
     #[expect(clippy::panic, reason = "a test whose event does not come has failed")]
     pub fn wait_for<T>(&mut self, what: &str, pick: impl Fn(&Seen) -> Option<T>) -> T {
         let end = Instant::now() + BOUND;

@@ -18,6 +18,7 @@ use crate::interrupts::Interrupts;
 use crate::layout;
 use crate::mailbox::Mailbox;
 use crate::virtio_console::VirtioConsole;
+use crate::virtio_net::VirtioNet;
 use crate::watchdog::{HeaderError, Watchdog};
 
 /// A board could not be put together: the kernel is out of descriptors, or [`layout`] contradicts
@@ -34,9 +35,9 @@ pub enum BoardError {
     /// Two functions share a slot.
     #[error(transparent)]
     Slot(#[from] kennel_pci::AddFunctionError),
-    /// The virtio console's configuration space contradicts itself.
+    /// A virtio device's configuration space contradicts itself.
     #[error(transparent)]
-    Console(#[from] kennel_virtio::TransportError),
+    Virtio(#[from] kennel_virtio::TransportError),
     /// The watchdog's configuration space contradicts itself.
     #[error(transparent)]
     Header(#[from] HeaderError),
@@ -59,6 +60,8 @@ pub struct Board {
     pub power: Arc<PowerManagement>,
     /// The virtio console, with the guest agent's port.
     pub virtio_console: Arc<VirtioConsole>,
+    /// The network device, if the guest has a network.
+    pub virtio_net: Option<Arc<VirtioNet>>,
     /// The PCI root.
     pub pci: Arc<PciHost>,
     /// The watchdog, if there is one, and its timer.
@@ -66,13 +69,14 @@ pub struct Board {
 }
 
 impl Board {
-    /// Puts the devices on their buses.
+    /// Puts the devices on their buses, a network device among them if there is a `network`.
     ///
     /// # Errors
     ///
     /// [`BoardError`].
     pub fn new(
         watchdog: Option<&WatchdogConfig>,
+        network: bool,
         console: Box<dyn io::Write + Send>,
     ) -> Result<Self, BoardError> {
         let clock = Arc::new(VmClock::new());
@@ -95,6 +99,11 @@ impl Board {
         let mut plugged: Vec<_> = plug(&virtio_console, layout::CONSOLE_SLOT, &interrupts)
             .into_iter()
             .collect();
+        let virtio_net = network.then(|| VirtioNet::new(&interrupts)).transpose()?;
+        let virtio_net = virtio_net.map(Arc::new);
+        if let Some(net) = &virtio_net {
+            plugged.extend(plug(net, layout::NET_SLOT, &interrupts));
+        }
         if let Some((watchdog, _)) = &watchdog {
             plugged.extend(plug(watchdog, layout::WATCHDOG_SLOT, &interrupts));
         }
@@ -128,6 +137,7 @@ impl Board {
             console,
             power,
             virtio_console,
+            virtio_net,
             pci,
             watchdog,
         })

@@ -129,6 +129,10 @@ pub const WATCHDOG_SLOT: u8 = 4;
 pub const CONSOLE_SLOT: u8 = 5;
 /// Where the virtio console's BAR 0 is before the guest moves it.
 pub const CONSOLE_BAR: u32 = 0xfebe_0000;
+/// Virtio network device.
+pub const NET_SLOT: u8 = 6;
+/// Where the network device's BAR 0 is before the guest moves it.
+pub const NET_BAR: u32 = 0xfebd_0000;
 /// Where the watchdog's BAR 0 is before the guest moves it; the top page of the window.
 pub const WATCHDOG_BAR: u32 = 0xfebf_f000;
 

@@ -6,9 +6,9 @@
 //! supervisor in the words of [`protocol`].
 //!
 //! *Emulated:* what [`layout`] places: serial port, keyboard controller (reset only), ACPI power
-//! management, PCI configuration mechanism #1 with a host bridge and the watchdog. KVM adds
-//! interrupt controllers, PIT and paravirtual clock.
-//! *Not emulated:* firmware, RTC, video, disks, network.
+//! management, PCI configuration mechanism #1 with a host bridge, the watchdog, a virtio console and
+//! a virtio network device. KVM adds interrupt controllers, PIT and paravirtual clock.
+//! *Not emulated:* firmware, RTC, video, disks.
 
 pub mod agent;
 pub mod board;
@@ -33,4 +33,6 @@ pub mod process;
 pub mod protocol;
 pub mod vcpu;
 pub mod virtio_console;
+pub mod virtio_function;
+pub mod virtio_net;
 pub mod watchdog;

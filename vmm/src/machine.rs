@@ -111,7 +111,8 @@ impl Machine {
             .into());
         }
         let memory = memory::map(config.memory_bytes)?;
-        let board = Board::new(config.watchdog.as_ref(), console)?;
+        let network = config.network.is_some();
+        let board = Board::new(config.watchdog.as_ref(), network, console)?;
         let grace = VmTimer::new(Arc::clone(&board.clock)).map_err(host("timer"))?;
         let policy = Policy::new(config.watchdog.clone().unwrap_or_default());
         Ok(Self {

@@ -1,37 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The virtio console in its PCI slot: the device from its crate, one lock, one eventfd that wakes
-//! the event loop for ring work.
-//!
-//! Registers, queues and their differences from hardware: [`kennel_virtio`].
+//! The virtio console in its PCI slot, with the guest agent's port.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use kennel_pci::{ConfigEffects, DecodedBars, InterruptPin, PciFunction};
-use kennel_virtio::{
-    AccessEffects, AgentOutput, Console, ConsoleEffects, DriverChange, Interrupts, Placement,
-    TransportError, VirtioDevice, VirtioPci, spec,
-};
-use parking_lot::Mutex;
-use vm_device::DeviceMmio;
-use vm_device::bus::{MmioAddress, MmioAddressOffset};
+use kennel_virtio::{AgentOutput, Console, ConsoleEffects};
 use vm_memory::GuestMemoryMmap;
-use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::board::BoardError;
-use crate::interrupts::{Interrupts as Lines, IrqLine};
+use crate::interrupts::Interrupts;
 use crate::layout;
+use crate::virtio_function::VirtioFunction;
 
 /// The console as the machine holds it.
-#[derive(Debug)]
-pub struct VirtioConsole {
-    device: Mutex<VirtioPci<Console>>,
-    irq: IrqLine,
-    lines: Arc<Lines>,
-    work: EventFd,
-    /// The device was reset since the loop last looked.
-    was_reset: AtomicBool,
-}
+pub type VirtioConsole = VirtioFunction<Console>;
 
 impl VirtioConsole {
     /// A console in its power-on state.
@@ -39,44 +20,14 @@ impl VirtioConsole {
     /// # Errors
     ///
     /// [`BoardError`]: the kernel gives no eventfd, or [`layout`] and the device contradict each other.
-    pub fn new(lines: &Arc<Lines>) -> Result<Self, BoardError> {
-        Ok(Self {
-            device: Mutex::new(Self::build()?),
-            lines: Arc::clone(lines),
-            irq: lines.line(layout::pci_intx_gsi(layout::CONSOLE_SLOT, 0)),
-            work: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
-            was_reset: AtomicBool::new(false),
-        })
-    }
-
-    fn build() -> Result<VirtioPci<Console>, TransportError> {
-        let gsi = layout::pci_intx_gsi(layout::CONSOLE_SLOT, 0);
-        let line = u8::try_from(gsi).unwrap_or(0xff);
-        let placement = Placement::at(layout::CONSOLE_BAR.into()).with_pin(InterruptPin::A, line);
-        VirtioPci::new(Console::new(), placement)
-    }
-
-    /// Readable when there is ring work.
-    #[must_use]
-    pub fn work(&self) -> &EventFd {
-        &self.work
-    }
-
-    /// Wakes the loop for ring work.
-    pub fn wake(&self) {
-        // Only a full counter fails, and then the loop is awake already.
-        let _woken = self.work.write(1);
-    }
-
-    /// Whether the device was reset since the last call: whoever was at its ports is gone.
-    #[must_use]
-    pub fn take_reset(&self) -> bool {
-        self.was_reset.swap(false, Ordering::AcqRel)
+    pub fn new(lines: &Arc<Interrupts>) -> Result<Self, BoardError> {
+        let (slot, bar) = (layout::CONSOLE_SLOT, layout::CONSOLE_BAR);
+        Self::in_slot(Console::new(), slot, bar, lines)
     }
 
     /// One round of ring work; what the guest printed is appended to `printed`.
     pub fn process(&self, memory: &GuestMemoryMmap, printed: &mut Vec<u8>) -> ConsoleEffects {
-        let mut device = self.device.lock();
+        let mut device = self.lock();
         let effects = device.process(memory, printed);
         self.interrupt(effects.interrupts);
         effects
@@ -84,7 +35,7 @@ impl VirtioConsole {
 
     /// Takes what the agent has said, as far as `data` has room.
     pub fn agent_output(&self, memory: &GuestMemoryMmap, data: &mut [u8]) -> AgentOutput {
-        let mut device = self.device.lock();
+        let mut device = self.lock();
         let output = device.agent_output(memory, data);
         self.interrupt(output.interrupts);
         output
@@ -93,7 +44,7 @@ impl VirtioConsole {
     /// Queues bytes for the agent that has the port open; how many were taken.
     #[must_use]
     pub fn agent_input(&self, bytes: &[u8]) -> usize {
-        let mut device = self.device.lock();
+        let mut device = self.lock();
         let epoch = device.epoch();
         device.agent_input(epoch, bytes)
     }
@@ -101,88 +52,6 @@ impl VirtioConsole {
     /// Queues bytes for the guest's console; how many were taken.
     #[must_use]
     pub fn console_input(&self, bytes: &[u8]) -> usize {
-        self.device.lock().console_input(bytes)
-    }
-
-    /// Done under the device's lock, so that two threads' levels do not cross.
-    fn interrupt(&self, interrupts: Interrupts) {
-        for message in interrupts.messages() {
-            self.irq.send(message);
-        }
-        if let Some(level) = interrupts.intx() {
-            self.irq.set(level);
-        }
-    }
-
-    /// Most notifications then cost the vCPU no exit to this process and no wait for a lock.
-    fn set_doorbells(&self, bar: u64, ring: bool) {
-        let queues = Console::new().queue_sizes().len();
-        let step = usize::try_from(spec::NOTIFY_MULTIPLIER).unwrap_or(1);
-        for offset in (0..queues).map(|queue| queue.saturating_mul(step)) {
-            let address = bar
-                .saturating_add(spec::NOTIFY.into())
-                .saturating_add(u64::try_from(offset).unwrap_or(u64::MAX));
-            self.lines.set_doorbell(&self.work, address, ring);
-        }
-    }
-
-    fn apply(&self, effects: AccessEffects) -> ConfigEffects {
-        self.interrupt(effects.interrupts);
-        if effects.driver == Some(DriverChange::Reset) {
-            self.was_reset.store(true, Ordering::Release);
-        }
-        if effects.work {
-            self.wake();
-        }
-        // A machine that is reset has no KVM VM, and its BARs are not decoded in the next one.
-        for change in effects.config.bar_changes() {
-            for (range, rings) in [(change.old, false), (change.new, true)] {
-                if let Some(range) = range {
-                    self.set_doorbells(range.start(), rings);
-                }
-            }
-        }
-        effects.config
-    }
-}
-
-impl PciFunction for VirtioConsole {
-    fn config_read(&self, offset: u16, data: &mut [u8]) {
-        self.device.lock().config_read(offset, data);
-    }
-
-    fn config_write(&self, offset: u16, data: &[u8]) -> ConfigEffects {
-        let mut device = self.device.lock();
-        let effects = device.config_write(offset, data);
-        self.apply(effects)
-    }
-
-    fn reset(&self) -> ConfigEffects {
-        let mut device = self.device.lock();
-        let effects = device.reset();
-        self.irq.set(false);
-        self.apply(effects)
-    }
-
-    fn decoded_bars(&self) -> DecodedBars {
-        self.device.lock().decoded_bars()
-    }
-
-    fn interrupt_pin(&self) -> Option<InterruptPin> {
-        self.device.lock().interrupt_pin()
-    }
-}
-
-impl DeviceMmio for VirtioConsole {
-    fn mmio_read(&self, _base: MmioAddress, offset: MmioAddressOffset, data: &mut [u8]) {
-        let mut device = self.device.lock();
-        let effects = device.bar_read(offset, data);
-        let _no_bar_moves = self.apply(effects);
-    }
-
-    fn mmio_write(&self, _base: MmioAddress, offset: MmioAddressOffset, data: &[u8]) {
-        let mut device = self.device.lock();
-        let effects = device.bar_write(offset, data);
-        let _no_bar_moves = self.apply(effects);
+        self.lock().console_input(bytes)
     }
 }

@@ -19,6 +19,11 @@
 //! The guest agent is the distribution's `qemu-ga`. Init starts it where the machine has a virtio console device, on the
 //! port called `org.qemu.guest_agent.0` as soon as that shows up (within 10 s of the start), and does not wait for it.
 //! There is no udev: the link in `/dev/virtio-ports` is made by `agent-start`, and only that one.
+//!
+//! A machine with a network has `eth0`. Init brings it up and does not wait for it: busybox' DHCP client asks for the
+//! IPv4 address, router and name server (`/etc/resolv.conf`) behind its back, and the kernel makes its IPv6 address of
+//! what routers announce. A scenario that needs the network says `until ip -4 addr show eth0 | grep -q inet; do sleep
+//! 0.1; done`. It can serve with `httpd -p 8080 -h /www` (IPv4 and IPv6) or `nc -ll -p 9000 -e cat`.
 
 use super::newc::{Archive, NewcError};
 
@@ -26,12 +31,13 @@ use super::newc::{Archive, NewcError};
 const INIT: &str = include_str!("init.sh");
 
 /// The small files that every guest image has: path, permissions, contents.
-pub(super) const FILES: [(&str, u32, &str); 8] = [
+pub(super) const FILES: [(&str, u32, &str); 9] = [
     ("init", 0o755, INIT),
     ("etc/passwd", 0o644, "root::0:0:root:/root:/bin/sh\n"),
     ("etc/group", 0o644, "root:x:0:\n"),
     ("etc/os-release", 0o644, OS_RELEASE),
     ("etc/acpi/PWRF/00000080", 0o755, POWER_BUTTON),
+    ("etc/udhcpc/default.script", 0o755, UDHCPC),
     ("bin/agent-start", 0o755, AGENT_START),
     ("bin/agent-stop", 0o755, AGENT_STOP),
     ("sbin/shutdown", 0o755, SHUTDOWN),
@@ -43,6 +49,8 @@ const AGENT_START: &str = include_str!("init/agent-start.sh");
 const AGENT_STOP: &str = include_str!("init/agent-stop.sh");
 /// Busybox has no `shutdown`, and the agent calls nothing else.
 const SHUTDOWN: &str = include_str!("init/shutdown.sh");
+/// What busybox' DHCP client calls when it has an address, or has one no more.
+const UDHCPC: &str = include_str!("init/udhcpc.sh");
 /// What the agent answers when it is asked for the operating system.
 const OS_RELEASE: &str = "ID=kennel\nNAME=\"Kennel guest\"\nPRETTY_NAME=\"Kennel guest image\"\n";
 

@@ -23,6 +23,12 @@ done </kennel/modules
 # The power button runs /etc/acpi/PWRF/00000080.
 acpid
 
+# Asks for its address behind our back; IPv6 is the kernel's own work.
+if [ -e /sys/class/net/eth0 ]; then
+    ip link set eth0 up
+    setsid udhcpc -f -i eth0 -t 4 -T 1 -A 2 -s /etc/udhcpc/default.script </dev/null >/dev/null 2>&1 &
+fi
+
 # Waits for its port behind our back; silent where there is no port for it.
 agent-start 2>/dev/null
 

@@ -58,6 +58,7 @@ mod tests;
 
 pub use dials::{DIALS, DialId};
 pub use learn::Addresses;
+pub use plan::DNS_IPV4;
 
 use crate::dial::{Answer, GUEST_IPV4, GUEST_IPV6, Request};
 use dial::Condition;

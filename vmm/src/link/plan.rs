@@ -8,7 +8,7 @@ use smoltcp::wire::EthernetAddress;
 use crate::dial::{GUEST_IPV4, GUEST_IPV6, HOST_IPV4, HOST_IPV6, IPV4_PREFIX, IPV6_PREFIX};
 
 /// The name server that an uplink answers for.
-pub(super) const DNS_IPV4: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
+pub const DNS_IPV4: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
 /// Largest IP packet.
 pub(super) const MTU: usize = 1500;
 /// The prefix of IPv6 addresses that are valid on one link.

@@ -3,15 +3,16 @@
 //! supervisor is told about the agent.
 
 use std::collections::BTreeMap;
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 
 use event_manager::{EventOps, EventSet, Events};
 use i6300esb::VmInstant;
 
 use super::arrivals::Arrivals;
+use super::listener::{Listener, is_temporary, waits_on};
 use crate::agent::{ClientId, Config, Effect, Multiplexer};
 use crate::clock::{VmClock, VmTimer, realtime_ns};
 use crate::protocol::News;
@@ -39,7 +40,7 @@ impl Client {
 #[derive(Debug)]
 pub(super) struct AgentSocket {
     multiplexer: Multiplexer,
-    listener: Option<(UnixListener, PathBuf)>,
+    listener: Option<Listener>,
     clients: BTreeMap<u32, Client>,
     next_client: u32,
     /// No client can be accepted for now: the process is out of descriptors.
@@ -74,7 +75,7 @@ impl AgentSocket {
         };
         Ok(Self {
             multiplexer: Multiplexer::new(config),
-            listener: path.map(listen).transpose()?,
+            listener: path.map(Listener::bind).transpose()?,
             clients: BTreeMap::new(),
             next_client: 0,
             deaf: false,
@@ -89,8 +90,8 @@ impl AgentSocket {
     }
 
     /// Readable when a client comes.
-    pub(super) fn listener(&self) -> Option<&UnixListener> {
-        self.listener.as_ref().map(|(listener, _)| listener)
+    pub(super) const fn listener(&self) -> Option<&Listener> {
+        self.listener.as_ref()
     }
 
     /// Readable when [`Self::time_passed`] is to be called.
@@ -152,22 +153,17 @@ impl AgentSocket {
 
     /// The listener is readable.
     pub(super) fn accept(&mut self, ops: &mut EventOps<'_>) {
-        let accepted = self.listener().map(UnixListener::accept);
-        let stream = match accepted {
-            Some(Ok((stream, _))) => stream,
+        let stream = match self.listener().map(Listener::accept) {
+            Some(Ok(stream)) => stream,
             Some(Err(error)) => {
                 log::debug!("a client of the agent did not arrive: {error}");
-                if !is_temporary(&error) && error.kind() != ErrorKind::ConnectionAborted {
-                    // Out of descriptors: the one that waits would wake the loop for ever.
+                if waits_on(&error) {
                     self.listen_to_clients(false, ops);
                 }
                 return;
             }
             None => return,
         };
-        if let Err(error) = stream.set_nonblocking(true) {
-            return log::debug!("a client of the agent is not served: {error}");
-        }
         let number = self.free_number();
         let client = Client {
             stream,
@@ -236,7 +232,7 @@ impl AgentSocket {
 
     /// Watches the listener, or no longer.
     fn listen_to_clients(&mut self, listens: bool, ops: &mut EventOps<'_>) {
-        let Some((listener, _)) = &self.listener else {
+        let Some(listener) = &self.listener else {
             return;
         };
         let set = if listens {
@@ -328,40 +324,10 @@ impl AgentSocket {
     }
 }
 
-impl Drop for AgentSocket {
-    fn drop(&mut self) {
-        if let Some((_, path)) = &self.listener {
-            // Somebody may have tidied up before.
-            let _removed = std::fs::remove_file(path);
-        }
-    }
-}
-
 fn id(number: u32) -> ClientId {
     ClientId(number.into())
 }
 
 fn number(client: ClientId) -> u32 {
     u32::try_from(client.0).unwrap_or(u32::MAX)
-}
-
-fn is_temporary(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
-}
-
-/// Listens at `path`, in the place of a machine that is no more; never of one that listens.
-fn listen(path: &Path) -> io::Result<(UnixListener, PathBuf)> {
-    let bind = || UnixListener::bind(path);
-    let listener = match bind() {
-        Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            if UnixStream::connect(path).is_ok() {
-                return Err(error);
-            }
-            std::fs::remove_file(path)?;
-            bind()?
-        }
-        bound => bound?,
-    };
-    listener.set_nonblocking(true)?;
-    Ok((listener, path.to_owned()))
 }

@@ -7,6 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use crate::config::MachineConfig;
 use crate::protocol::{Command, Notice};
 
@@ -72,7 +74,7 @@ impl Reader {
 /// Both ends of the conversation.
 pub(super) fn split(socket: UnixStream) -> io::Result<(Reader, Teller)> {
     socket.set_write_timeout(Some(TELL_BOUND))?;
-    let teller = Teller(Arc::new(socket.try_clone()?));
+    let teller = Teller(Arc::new(Mutex::new(socket.try_clone()?)));
     Ok((
         Reader {
             socket,
@@ -90,21 +92,23 @@ impl AsRawFd for Reader {
 
 /// Tells the supervisor.
 #[derive(Clone, Debug)]
-pub(super) struct Teller(Arc<UnixStream>);
+pub(super) struct Teller(Arc<Mutex<UnixStream>>);
 
 impl Teller {
     /// A supervisor that is gone is noticed by the reader; what it was told is lost.
     pub(super) fn tell(&self, notice: &Notice) {
+        // Held for whole lines: several threads tell.
+        let mut socket = self.0.lock();
         let written = serde_json::to_vec(notice)
             .map_err(io::Error::from)
             .and_then(|mut line| {
                 line.push(b'\n');
-                (&*self.0).write_all(&line)
+                socket.write_all(&line)
             });
         if let Err(error) = written {
             log::debug!("the supervisor was not told {notice:?}: {error}");
             // A line cut short cannot be taken back; an end of file can be understood.
-            let _gone = self.0.shutdown(std::net::Shutdown::Both);
+            let _gone = socket.shutdown(std::net::Shutdown::Both);
         }
     }
 }

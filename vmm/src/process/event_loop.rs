@@ -5,10 +5,10 @@ use std::os::fd::AsRawFd;
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 
+use super::Herald;
 use super::agent_socket::AgentSocket;
 use super::console_input::ConsoleInput;
-use super::control::{Reader, Teller};
-use super::notice;
+use super::control::Reader;
 use super::serial_ports::SerialPorts;
 use crate::machine::{Machine, Outcome, Tell};
 use crate::protocol::{Command, News};
@@ -57,7 +57,7 @@ impl Source {
 pub(super) struct EventLoop {
     machine: Machine,
     reader: Reader,
-    teller: Teller,
+    herald: Herald,
     input: ConsoleInput,
     /// There is input that the guest has no room for.
     input_waits: bool,
@@ -69,14 +69,14 @@ impl EventLoop {
     pub(super) fn new(
         machine: Machine,
         reader: Reader,
-        teller: Teller,
+        herald: Herald,
         input: ConsoleInput,
         agent: AgentSocket,
     ) -> Self {
         Self {
             machine,
             reader,
-            teller,
+            herald,
             input,
             input_waits: false,
             ports: SerialPorts::new(agent),
@@ -99,9 +99,9 @@ impl EventLoop {
 
     fn handle(&mut self, source: Source, ops: &mut EventOps<'_>) -> Outcome {
         let Self {
-            machine, teller, ..
+            machine, herald, ..
         } = self;
-        let tell: &mut Tell<'_> = &mut |now, news| teller.tell(&notice(now, news));
+        let tell: &mut Tell<'_> = &mut |now, news| herald.tell(now, news);
         match source {
             Source::Requests => machine.serve_requests(tell),
             Source::WatchdogTimer => {
@@ -149,8 +149,8 @@ impl EventLoop {
 
     fn serve(&mut self, commands: Vec<Command>) -> Outcome {
         for command in commands {
-            let teller = &self.teller;
-            let mut tell = |now, news| teller.tell(&notice(now, news));
+            let herald = &self.herald;
+            let mut tell = |now, news| herald.tell(now, news);
             match self.machine.serve_command(command, &mut tell) {
                 Outcome::Running => {}
                 over => return over,
@@ -199,15 +199,16 @@ impl EventLoop {
             self.watch_console(ops);
         }
         for news in self.ports.agent.take_news() {
-            self.teller.tell(&notice(self.machine.now(), news));
+            self.herald.tell(self.machine.now(), news);
         }
     }
 
     fn finish(&mut self, outcome: Outcome) {
         self.machine.power_off();
+        // Its news would come behind the last.
+        self.herald.network = None;
         if let Outcome::Ended(ending) = outcome {
-            self.teller
-                .tell(&notice(self.machine.now(), News::Ended(ending)));
+            self.herald.tell(self.machine.now(), News::Ended(ending));
         }
         self.outcome = Some(outcome);
     }

@@ -9,12 +9,15 @@ mod arrivals;
 mod console_input;
 mod control;
 mod event_loop;
+mod listener;
+mod network;
 mod serial_ports;
 
 use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use event_manager::{EventManager, SubscriberOps};
 use i6300esb::VmInstant;
@@ -28,6 +31,7 @@ use agent_socket::AgentSocket;
 use console_input::ConsoleInput;
 use control::{Reader, Teller};
 use event_loop::EventLoop;
+use network::Network;
 
 /// Runs the machine that the supervisor at the other end of `control` describes, until it ends.
 #[must_use]
@@ -74,13 +78,17 @@ fn run_machine(
         event_loop::CLIENTS,
     )
     .map_err(|error| agent_failed(&config, &error))?;
+    let network = config.network.as_ref().map(network::prepare).transpose()?;
     let mut machine = Machine::new(config, Box::new(io::stdout())).map_err(|error| text(&error))?;
     let mut tell = |now, news| teller.tell(&notice(now, news));
     machine.power_on(&mut tell).map_err(|error| text(&error))?;
 
+    let network = network
+        .map(|prepared| Network::start(prepared, &machine, link_news(&teller, &machine)))
+        .transpose()?;
     let mut manager = EventManager::new().map_err(|error| format!("no event loop: {error}"))?;
     let input = ConsoleInput::standard_input();
-    let mut events = EventLoop::new(machine, reader, teller, input, agent);
+    let mut events = EventLoop::new(machine, reader, Herald { teller, network }, input, agent);
     events.obey(commands);
     let id = manager.add_subscriber(events);
     loop {
@@ -91,6 +99,27 @@ fn run_machine(
         manager
             .run()
             .map_err(|error| format!("the event loop failed: {error}"))?;
+    }
+}
+
+/// What the link's thread has to tell, dated in VM time.
+fn link_news(teller: &Teller, machine: &Machine) -> Box<dyn Fn(News) + Send> {
+    let (teller, clock) = (teller.clone(), Arc::clone(&machine.board().clock));
+    Box::new(move |news| teller.tell(&notice(clock.now(), news)))
+}
+
+/// Tells everybody who has to know: the supervisor, and the link's thread.
+struct Herald {
+    teller: Teller,
+    network: Option<Network>,
+}
+
+impl Herald {
+    fn tell(&self, now: VmInstant, news: News) {
+        if let Some(network) = &self.network {
+            network.heed(&news);
+        }
+        self.teller.tell(&notice(now, news));
     }
 }
 

@@ -77,6 +77,7 @@ fn the_same_parts_give_the_same_bytes() {
         "lib/libc.so.6\0",
         "etc/acpi/PWRF/00000080\0",
         "etc/os-release\0",
+        "etc/udhcpc/default.script\0",
         "bin/agent-start\0",
         "bin/agent-stop\0",
         "sbin/shutdown\0",

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The guest's network: the link on a thread of its own, so that no guest and no client delays the
+//! watchdog.
+
+mod address_news;
+mod dial_client;
+mod dial_socket;
+mod link_loop;
+mod orders;
+mod uplink;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use event_manager::{EventManager, SubscriberOps};
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+use self::dial_socket::DialSocket;
+use self::link_loop::{LinkLoop, Parts, Tell};
+use self::orders::OrderBox;
+use self::uplink::Uplink;
+use crate::clock::{VmClock, VmTimer, realtime_ns};
+use crate::config::{self, NetworkConfig};
+use crate::link::{Link, LinkConfig};
+use crate::machine::Machine;
+use crate::protocol::News;
+use crate::virtio_net::{GUEST_MAC, HOST_MAC};
+
+/// What is made before the machine is built: its failure is the machine's.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    dials: DialSocket,
+    uplink: Option<Uplink>,
+    has_uplink: bool,
+}
+
+/// Makes the dial socket.
+pub(super) fn prepare(config: &NetworkConfig) -> Result<Prepared, String> {
+    let dials = DialSocket::new(&config.dial_socket, link_loop::LISTENER, link_loop::CLIENTS)
+        .map_err(|error| dial_failed(&config.dial_socket, &error))?;
+    Ok(Prepared {
+        dials,
+        uplink: Uplink::new(&config.uplink, GUEST_MAC, HOST_MAC, link_loop::UPLINK),
+        has_uplink: config.uplink != config::Uplink::None,
+    })
+}
+
+/// The thread.
+#[derive(Debug)]
+pub(super) struct Network {
+    orders: Arc<OrderBox>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Network {
+    /// Starts it for `machine`, which has a network device.
+    pub(super) fn start(prepared: Prepared, machine: &Machine, tell: Tell) -> Result<Self, String> {
+        let device = machine.board().virtio_net.as_ref().map(Arc::clone);
+        let device = device.ok_or("the machine has no network device")?;
+        let Prepared {
+            dials,
+            uplink,
+            has_uplink,
+        } = prepared;
+        raise_descriptor_limit();
+        let failed = |error: io::Error| format!("the guest's network cannot be had: {error}");
+        let clock = Arc::new(VmClock::new());
+        clock.resume();
+        let orders = Arc::new(OrderBox::new().map_err(failed)?);
+        let link = LinkConfig {
+            guest_mac: GUEST_MAC,
+            host_mac: HOST_MAC,
+            uplink: has_uplink,
+            seed: realtime_ns(),
+        };
+        let parts = Parts {
+            orders: Arc::clone(&orders),
+            device,
+            memory: machine.memory().clone(),
+            link: Link::new(link, clock.now().as_nanos()),
+            dials,
+            uplink,
+            timer: VmTimer::new(Arc::clone(&clock)).map_err(failed)?,
+            clock,
+            tell,
+        };
+        let mut manager =
+            EventManager::new().map_err(|error| format!("no event loop for the link: {error}"))?;
+        let thread = std::thread::Builder::new()
+            .name("link".into())
+            .spawn(move || {
+                let id = manager.add_subscriber(LinkLoop::new(parts));
+                let runs = |manager: &mut EventManager<LinkLoop>| {
+                    let link = manager.subscriber_mut(id);
+                    link.is_ok_and(|link| !link.is_stopped())
+                };
+                while runs(&mut manager) {
+                    if let Err(error) = manager.run() {
+                        log::error!("the guest's network stands still: {error}");
+                        return;
+                    }
+                }
+            })
+            .map_err(failed)?;
+        Ok(Self {
+            orders,
+            thread: Some(thread),
+        })
+    }
+
+    /// Something happened to the machine; waits for nobody.
+    pub(super) fn heed(&self, news: &News) {
+        match news {
+            News::Paused { .. } => self.orders.add(|orders| orders.paused = Some(true)),
+            News::Resumed => self.orders.add(|orders| orders.paused = Some(false)),
+            News::Reset { .. } => self.orders.add(|orders| orders.reset = true),
+            _ => {}
+        }
+    }
+
+    /// Ends the thread, with its clients, its uplink and its socket.
+    pub(super) fn stop(&mut self) {
+        self.orders.add(|orders| orders.stop = true);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("the link's thread panicked");
+        }
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Each client of the guest's ports takes a descriptor.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        log::debug!("the limit of open files stays as it is: {error}");
+    }
+}
+
+fn dial_failed(path: &Path, error: &io::Error) -> String {
+    let path = path.display();
+    if error.kind() == io::ErrorKind::AddrInUse {
+        return format!(
+            "another machine of this name listens at {path}: end it, or rename this one"
+        );
+    }
+    format!(
+        "the socket of the guest's ports, {path}, cannot be made: {error}; its directory must be \
+         on a file system that holds sockets (set XDG_RUNTIME_DIR to choose another)"
+    )
+}
