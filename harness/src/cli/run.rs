@@ -53,7 +53,6 @@ fn here(args: &RunArgs, document: &Document) -> Answer {
     let mut teller = Teller::new(args.events.as_deref())?;
     let options = Options {
         compat: args.compat,
-        ..Options::default()
     };
     let run = Run {
         controller: Controller::new(document, options),
