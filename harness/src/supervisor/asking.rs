@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::Arrival;
 use super::controller::{Happening, InstanceId, Options};
+use super::sockets::Sockets;
 use crate::agent::Connection;
 use crate::probe::runner::AgentRunner;
 use crate::probe::{Outcome, ProbeKind};
@@ -51,17 +52,17 @@ impl Asking {
         Self::default()
     }
 
-    /// Whether there is anything to ask an agent.
-    pub(super) const fn needs_agent(&self) -> bool {
+    /// Whether there is anything to ask a guest.
+    pub(super) const fn needs_sockets(&self) -> bool {
         self.liveness.is_some() || self.readiness.is_some()
     }
 
-    /// A line to the guest behind `socket`, for one probe.
+    /// A line to the guest behind `sockets`, for one probe.
     pub(super) fn line(
         &self,
         instance: InstanceId,
         probe: ProbeKind,
-        socket: Option<&Path>,
+        sockets: &Sockets,
         sender: Sender<Arrival>,
     ) -> Line {
         let (asks, asked) = mpsc::channel();
@@ -72,7 +73,8 @@ impl Asking {
         let pause = wanted.as_ref().map_or(Duration::ZERO, |wanted| {
             wanted.period.saturating_sub(wanted.timeout)
         });
-        let runner = wanted.as_ref().zip(socket).map(|(wanted, socket)| {
+        let agent = sockets.agent.as_deref();
+        let runner = wanted.as_ref().zip(agent).map(|(wanted, socket)| {
             AgentRunner::new(wanted.handler.clone(), wanted.timeout, socket)
         });
         let started = runner.is_some_and(|runner| {

@@ -8,10 +8,10 @@ use std::time::Instant;
 use kennel_vmm::config::MachineConfig;
 use kennel_vmm::protocol::Command;
 
-use super::agent_socket::Claim;
 use super::asking::{self, Ask, Asking, Line};
 use super::console::Console;
 use super::controller::{Happening, InstanceId};
+use super::sockets::{Claim, Sockets};
 use super::uptime::Uptime;
 use super::vm_process::VmProcess;
 use super::{Arrival, SuperviseError, failed};
@@ -23,8 +23,9 @@ pub(super) struct Hosted {
     pub(super) uptime: Uptime,
     process: VmProcess,
     tap: Option<JoinHandle<()>>,
-    /// Its agent's socket.
+    /// What its sockets' names are its own by.
     claim: Option<Claim>,
+    sockets: Sockets,
     lines: Vec<(ProbeKind, Line)>,
     sender: Sender<Arrival>,
 }
@@ -43,15 +44,25 @@ impl Hosted {
             .map_err(failed("given a console"))?;
         let words = sender.clone();
         let say = move |word| words.send(Arrival::Word(instance, word)).is_ok();
+        let sockets = Sockets {
+            agent: config.agent_socket.clone(),
+            dial: config.network.as_ref().map(|it| it.dial_socket.clone()),
+        };
         let process = VmProcess::start_telling(config, ends, say).map_err(failed("started"))?;
         Ok(Self {
             uptime: Uptime::default(),
             process,
             tap,
             claim,
+            sockets,
             lines: vec![],
             sender: sender.clone(),
         })
+    }
+
+    /// Where it is reached.
+    pub(super) const fn sockets(&self) -> &Sockets {
+        &self.sockets
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -76,6 +87,7 @@ impl Hosted {
         let status = self.process.reap();
         // Its replacement wants the same.
         self.claim = None;
+        self.sockets = Sockets::default();
         // With the process gone, the tap comes to its end by itself; else it is left alone.
         let tap = self.tap.take().filter(|_| status.is_ok());
         if tap.is_some_and(|tap| tap.join().is_err()) {
@@ -98,8 +110,7 @@ impl Hosted {
         let line = match self.lines.iter().position(|(kind, _)| *kind == probe) {
             Some(at) => self.lines.get(at).map(|(_, line)| line),
             None => {
-                let socket = self.claim.as_ref().map(Claim::socket);
-                let line = asking.line(instance, probe, socket, self.sender.clone());
+                let line = asking.line(instance, probe, &self.sockets, self.sender.clone());
                 self.lines.push((probe, line));
                 self.lines.last().map(|(_, line)| line)
             }
@@ -114,11 +125,6 @@ impl Hosted {
         by: Instant,
         sender: &Sender<Arrival>,
     ) -> Option<Happening> {
-        asking::shut_down(
-            instance,
-            self.claim.as_ref().map(Claim::socket),
-            by,
-            sender.clone(),
-        )
+        asking::shut_down(instance, self.sockets.agent.as_deref(), by, sender.clone())
     }
 }
