@@ -64,15 +64,15 @@ pub struct TcpSocket {
     pub host: Option<String>,
 }
 
-/// By which of the guest's addresses `httpGet` and `tcpSocket` reach it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// At which of a guest's addresses `httpGet` and `tcpSocket` ask, where they name no `host`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum IpFamily {
-    /// By its IPv4 address.
+    /// At its IPv4 address.
     #[default]
     Ipv4,
-    /// By its IPv6 address.
+    /// At its IPv6 address.
     Ipv6,
-    /// By one and the other: a probe succeeds if both do.
+    /// At both, and both must be well.
     Both,
 }
 

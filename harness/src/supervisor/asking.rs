@@ -11,11 +11,11 @@ use serde_json::json;
 
 use super::Arrival;
 use super::controller::{Happening, InstanceId, Options};
-use super::sockets::Sockets;
 use crate::agent::Connection;
+use crate::probe::network::NetworkRunner;
 use crate::probe::runner::AgentRunner;
 use crate::probe::{Outcome, ProbeKind};
-use crate::spec::{Document, Probe};
+use crate::spec::{Document, Handler, IpFamily, Probe};
 
 /// An answer of 127 brackets, the deepest that is read, exceeds 256 KiB in an unoptimized build.
 pub(crate) const STACK: usize = 2 << 20;
@@ -25,6 +25,16 @@ pub(crate) const STACK: usize = 2 << 20;
 pub struct Asking {
     liveness: Option<Probe>,
     readiness: Option<Probe>,
+    family: IpFamily,
+}
+
+/// Where one instance's guest is reached, as far as it can be.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sockets<'a> {
+    /// Its agent's.
+    pub(super) agent: Option<&'a Path>,
+    /// The one through which its ports are dialled.
+    pub(super) dial: Option<&'a Path>,
 }
 
 /// One attempt to be made.
@@ -43,6 +53,7 @@ impl Asking {
         Self {
             liveness: options.probe(document, ProbeKind::Liveness),
             readiness: options.probe(document, ProbeKind::Readiness),
+            family: document.vmi.probe_ip_family,
         }
     }
 
@@ -62,7 +73,7 @@ impl Asking {
         &self,
         instance: InstanceId,
         probe: ProbeKind,
-        sockets: &Sockets,
+        sockets: Sockets<'_>,
         sender: Sender<Arrival>,
     ) -> Line {
         let (asks, asked) = mpsc::channel();
@@ -73,10 +84,9 @@ impl Asking {
         let pause = wanted.as_ref().map_or(Duration::ZERO, |wanted| {
             wanted.period.saturating_sub(wanted.timeout)
         });
-        let agent = sockets.agent.as_deref();
-        let runner = wanted.as_ref().zip(agent).map(|(wanted, socket)| {
-            AgentRunner::new(wanted.handler.clone(), wanted.timeout, socket)
-        });
+        let runner = wanted
+            .as_ref()
+            .and_then(|wanted| self.runner(wanted, sockets));
         let started = runner.is_some_and(|runner| {
             let answer = move |number, outcome| {
                 let probed = probed(instance, probe, number, outcome);
@@ -94,6 +104,44 @@ impl Asking {
             asks: started.then_some(asks),
         }
     }
+
+    /// Whoever makes the probe's attempts; nobody if its socket is not there.
+    fn runner(&self, wanted: &Probe, sockets: Sockets<'_>) -> Option<Runner> {
+        let (handler, timeout) = (wanted.handler.clone(), wanted.timeout);
+        Some(match handler {
+            Handler::Exec { .. } | Handler::GuestAgentPing => {
+                Runner::Agent(AgentRunner::new(handler, timeout, sockets.agent?))
+            }
+            Handler::HttpGet(_) | Handler::TcpSocket(_) => {
+                let dial = sockets.dial?;
+                Runner::Network(NetworkRunner::new(handler, timeout, self.family, dial))
+            }
+        })
+    }
+}
+
+/// Whoever makes a probe's attempts.
+#[derive(Debug)]
+enum Runner {
+    Agent(AgentRunner),
+    Network(NetworkRunner),
+}
+
+impl Runner {
+    fn attempt(&mut self, ask: Ask) -> Outcome {
+        match self {
+            Self::Agent(runner) => runner.attempt(ask.deadline, ask.freeze_counts),
+            Self::Network(runner) => runner.attempt(ask.deadline),
+        }
+    }
+
+    /// Once the outcome has been passed on, and before the next attempt is due.
+    fn clean_up(&mut self, next: Option<Instant>) {
+        match self {
+            Self::Agent(runner) => runner.clean_up(next),
+            Self::Network(_) => {}
+        }
+    }
 }
 
 fn probed(instance: InstanceId, probe: ProbeKind, number: u64, outcome: Outcome) -> Happening {
@@ -108,13 +156,13 @@ fn probed(instance: InstanceId, probe: ProbeKind, number: u64, outcome: Outcome)
 /// Attempts as they are asked for, until nobody asks or listens any more. The next is due so long
 /// after the last one's deadline as `pause` says.
 fn run(
-    mut runner: AgentRunner,
+    mut runner: Runner,
     pause: Duration,
     asks: &Receiver<Ask>,
     answer: impl Fn(u64, Outcome) -> bool,
 ) {
     for ask in asks {
-        let outcome = runner.attempt(ask.deadline, ask.freeze_counts);
+        let outcome = runner.attempt(ask);
         if !answer(ask.number, outcome) {
             return;
         }
@@ -137,7 +185,7 @@ impl Line {
         if matches!(asked, Some(Ok(()))) {
             return None;
         }
-        let why = "the probe cannot be asked: no agent's socket, or no thread for it";
+        let why = "the probe cannot be asked: no socket of its machine, or no thread for it";
         let outcome = Outcome::Error(why.to_owned());
         Some(probed(self.instance, self.probe, ask.number, outcome))
     }

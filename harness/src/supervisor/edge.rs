@@ -257,7 +257,7 @@ impl<'a> Edge<'a> {
             Some(Backend {
                 instance: endpoint.instance,
                 ready: endpoint.ready,
-                socket: hosted.sockets().dial.clone()?,
+                socket: hosted.sockets().dial?.to_owned(),
                 target: match endpoint.ip {
                     Some(IpAddr::V6(_)) => Target::GuestIpv6,
                     _ => Target::GuestIpv4,

@@ -27,15 +27,6 @@ pub(super) enum ClaimError {
     },
 }
 
-/// Where an instance is reached; nowhere, by a socket that it has not.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Sockets {
-    /// Its guest agent.
-    pub(super) agent: Option<PathBuf>,
-    /// Its guest's ports.
-    pub(super) dial: Option<PathBuf>,
-}
-
 /// Paths of an instance's sockets that no other run has, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Claim {

@@ -5,7 +5,6 @@
 //! that runs, or, with `ready`, one that is Ready. While there is none, connections are refused;
 //! those that exist stay. Several guests get connections in turn.
 
-mod dial;
 mod ports;
 mod relay;
 

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, sockopt};
 
 use super::Backend;
-use super::dial;
+use crate::dial;
 
 /// Connections of all published ports at one time.
 pub(super) const MOST: usize = 256;
