@@ -146,6 +146,12 @@ impl Probe {
 }
 
 impl Handler {
+    /// Whether it reaches the guest through its network; else through its agent.
+    #[must_use]
+    pub const fn needs_network(&self) -> bool {
+        matches!(self, Self::HttpGet(_) | Self::TcpSocket(_))
+    }
+
     /// KubeVirt's key of it.
     #[must_use]
     pub const fn name(&self) -> &'static str {

@@ -53,7 +53,7 @@ impl Asking {
         Self {
             liveness: options.probe(document, ProbeKind::Liveness),
             readiness: options.probe(document, ProbeKind::Readiness),
-            family: IpFamily::default(),
+            family: document.vmi.probe_ip_family,
         }
     }
 
@@ -63,8 +63,8 @@ impl Asking {
         Self::default()
     }
 
-    /// Whether there is anything to ask an agent.
-    pub(super) const fn needs_agent(&self) -> bool {
+    /// Whether there is anything to ask a guest.
+    pub(super) const fn needs_sockets(&self) -> bool {
         self.liveness.is_some() || self.readiness.is_some()
     }
 
