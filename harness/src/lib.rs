@@ -5,11 +5,13 @@
 pub mod agent;
 pub mod cli;
 pub mod demo;
+pub mod dial;
 pub mod guest;
 pub mod host;
 pub mod moment;
 pub mod probe;
 pub mod runtime_dir;
 pub mod simulate;
+mod socket;
 pub mod spec;
 pub mod supervisor;

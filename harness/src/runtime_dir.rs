@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Where running machines have their sockets: one directory a user, one agent socket a machine.
+//! Where running machines have their sockets: one directory a user; for each machine its agent's, and
+//! one to its guest's ports.
 
 use std::ffi::OsStr;
 use std::io;
@@ -12,6 +13,9 @@ use sha2::{Digest, Sha256};
 /// The longest path of a UNIX socket, in bytes: `sun_path` is 108 with its terminator.
 pub const SOCKET_PATH_MAX: usize = 107;
 const AGENT_SUFFIX: &str = ".agent";
+const DIAL_SUFFIX: &str = ".dial";
+/// Bytes of the longest suffix: a machine has the same name with each.
+const SUFFIX_BYTES: usize = AGENT_SUFFIX.len();
 /// Bytes of the digest that stands for a name too long.
 const DIGEST_BYTES: usize = 12;
 
@@ -129,8 +133,21 @@ impl RuntimeDir {
     /// # Errors
     /// [`RuntimeDirError::TooLong`].
     pub fn agent_socket_of_domain(&self, domain: &str) -> Result<PathBuf, RuntimeDirError> {
-        let fits = |path: &PathBuf| path.as_os_str().as_bytes().len() <= SOCKET_PATH_MAX;
-        let path = self.path.join(format!("{domain}{AGENT_SUFFIX}"));
+        self.socket(domain, AGENT_SUFFIX)
+    }
+
+    /// Where the instance `name` of `namespace` has the socket to its guest's ports.
+    ///
+    /// # Errors
+    /// [`RuntimeDirError::TooLong`].
+    pub fn dial_socket(&self, namespace: &str, name: &str) -> Result<PathBuf, RuntimeDirError> {
+        self.socket(&format!("{namespace}_{name}"), DIAL_SUFFIX)
+    }
+
+    fn socket(&self, domain: &str, suffix: &str) -> Result<PathBuf, RuntimeDirError> {
+        let most = SOCKET_PATH_MAX.saturating_sub(SUFFIX_BYTES.saturating_sub(suffix.len()));
+        let fits = |path: &PathBuf| path.as_os_str().as_bytes().len() <= most;
+        let path = self.path.join(format!("{domain}{suffix}"));
         if fits(&path) {
             return Ok(path);
         }
@@ -139,7 +156,7 @@ impl RuntimeDir {
         for byte in digest.iter().take(DIGEST_BYTES) {
             short.push_str(&format!("{byte:02x}"));
         }
-        let path = self.path.join(format!("{short}{AGENT_SUFFIX}"));
+        let path = self.path.join(format!("{short}{suffix}"));
         if fits(&path) {
             return Ok(path);
         }
@@ -192,6 +209,8 @@ mod tests {
     fn sockets_are_named_as_libvirt_names_domains() {
         let path = dir("/run/kennel").agent_socket("lab", "vm-1").unwrap();
         assert_eq!(path, Path::new("/run/kennel/lab_vm-1.agent"));
+        let path = dir("/run/kennel").dial_socket("lab", "vm-1").unwrap();
+        assert_eq!(path, Path::new("/run/kennel/lab_vm-1.dial"));
     }
 
     #[test]
@@ -205,6 +224,13 @@ mod tests {
         assert!(beyond("x").as_os_str().len() < SOCKET_PATH_MAX);
         assert_eq!(beyond("x"), beyond("x"));
         assert_ne!(beyond("x"), beyond("y"));
+        // All sockets of a machine have the same name.
+        for length in [room, room + 1] {
+            let name = "x".repeat(length);
+            let agent = place.agent_socket("n", &name).unwrap();
+            let dial = place.dial_socket("n", &name).unwrap();
+            assert_eq!(agent.with_extension(""), dial.with_extension(""));
+        }
         let deep = dir(&format!("/{}", "d".repeat(100)));
         let error = deep.agent_socket("n", "x").unwrap_err().to_string();
         assert!(error.contains("XDG_RUNTIME_DIR"), "{error}");

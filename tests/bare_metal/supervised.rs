@@ -18,6 +18,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("machine_comes_back_and_backs_off", machine),
         test("each_of_a_set_is_replaced", set),
         test("readiness_alone_stops_nothing", readiness),
+        test("published_ports_follow_their_guest", published),
         test("what_could_not_be_created_is_told", not_created),
     ]
 }
@@ -29,8 +30,12 @@ const PING: &str = "guestAgentPing: {}, initialDelaySeconds: 1, periodSeconds: 1
 /// What `kennel run` makes of a document whose guests' agents answer so many requests and then no
 /// more, within so many seconds.
 fn run(kind: &str, own: &str, probe: &str, answers: u8, seconds: &str) -> (Ended, Vec<Value>) {
-    let folder = folder(kind, own, probe, answers);
-    let args = [
+    run_with(&[], &folder(kind, own, probe, answers), seconds)
+}
+
+/// The same with more words.
+fn run_with(words: &[&str], folder: &Folder, seconds: &str) -> (Ended, Vec<Value>) {
+    let mut args = vec![
         "run",
         FILE,
         "--no-box",
@@ -41,6 +46,7 @@ fn run(kind: &str, own: &str, probe: &str, answers: u8, seconds: &str) -> (Ended
         "--timeout",
         seconds,
     ];
+    args.extend(words);
     let ended = folder.call(&args).run();
     let events = std::fs::read_to_string(folder.path("events"));
     assert!(events.is_ok(), "{events:?}: {ended}");
@@ -173,6 +179,60 @@ fn readiness() {
         killing.map(|event| event["message"].clone()),
         Some("Stopping the machine: its time is over".into())
     );
+}
+
+/// They are open before anybody is told that there is somebody behind them, and closed before that
+/// is over.
+fn published() {
+    let folder = folder("VirtualMachineInstance", "", "readinessProbe", 2);
+    let words = ["--publish", "0:80", "--publish", "[::1]:0:81,ready"];
+    let (ended, events) = run_with(&words, &folder, "5");
+    assert_eq!(ended.status, 124, "{ended}");
+    let about = |event: &&Value| {
+        let reason = event["reason"].as_str().unwrap_or_default();
+        reason.starts_with("Port") || ["Started", "Ready", "NotReady"].contains(&reason)
+    };
+    let told = events.iter().filter(about);
+    let told: Vec<_> = told
+        .map(|event| {
+            (
+                event["reason"].as_str(),
+                event["data"]["guest_port"].as_u64(),
+            )
+        })
+        .collect();
+    let expected = [
+        ("PortOpened", Some(80)),
+        ("Started", None),
+        ("PortOpened", Some(81)),
+        ("Ready", None),
+        ("PortClosed", Some(81)),
+        ("NotReady", None),
+        ("PortClosed", Some(80)),
+    ];
+    assert_eq!(
+        told,
+        expected.map(|(reason, port)| (Some(reason), port)),
+        "{ended}"
+    );
+    let addresses = events
+        .iter()
+        .filter_map(|event| event["data"]["address"].as_str());
+    for address in addresses {
+        let said = format!("kennel: published: {address} to port ");
+        assert!(ended.stderr.contains(&said), "{said:?}: {ended}");
+    }
+    // Somebody who has the port keeps it.
+    let other = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = other.local_addr().expect("its address").to_string();
+    let port = format!("{taken}:80");
+    let ended = folder
+        .call(&["run", FILE, "--no-box", "--publish", &port])
+        .run();
+    assert_eq!(ended.status, 1, "{ended}");
+    let last = ended.stderr.lines().last().unwrap_or_default();
+    let why = format!("kennel: cannot publish {taken}: another program listens there; ");
+    assert!(last.starts_with(&why), "{ended}");
 }
 
 /// An instance that has no VM process has its events nevertheless, for people and for programs.

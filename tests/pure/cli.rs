@@ -32,6 +32,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("cli_memory_beyond_the_host", too_much_memory),
         test("cli_kernel_files_missing", kernel_missing),
         test("cli_kernel_files_odd", kernel_odd),
+        test("cli_ports_that_are_not_published", ports),
     ];
     tests.extend(mistakes().into_iter().map(Mistake::test));
     let able: [(&str, Body); 7] = [
@@ -46,6 +47,29 @@ pub(crate) fn tests() -> Vec<Trial> {
     let able = able.map(|(name, body)| tier::test_if_able(tier::PURE, name, body));
     tests.extend(able);
     tests
+}
+
+/// What is wrong with `--publish` is bad usage, and found before anything is begun.
+fn ports() {
+    let folder = Folder::with(VALID);
+    for (port, why) in [
+        ("8080", "it has no GUESTPORT"),
+        ("8080:http", "\"http\" is no port"),
+        ("localhost:8080:80", "\"localhost\" is no IP address"),
+        ("8080:80,Ready", "\"Ready\" is not \"ready\""),
+    ] {
+        let ended = folder.call(&["run", FILE, "--publish", port]).run();
+        ended.is_bad_usage(&["--publish", port, why, "as in 8080:80"]);
+    }
+    let run = ["run", FILE, "--publish", "8080:80", "--publish", "8081:81"];
+    let off = "    devices:\n      autoattachPodInterface: false\n";
+    let without = Folder::with(edited("    devices:\n", off)).call(&run).run();
+    let network = "attaches no pod network";
+    without.is_messages(2, &[&["port 80 ", network], &["port 81 ", network]]);
+    let one = "    devices:\n      interfaces: [{name: a, masquerade: {}, ports: [{port: 81}]}]\n";
+    let listed = edited("    devices:\n", one) + "  networks: [{name: a, pod: {}}]\n";
+    let listed = Folder::with(listed).call(&run).run();
+    listed.is_messages(2, &[&["--publish: port 80 ", "allowed: 81;"]]);
 }
 
 /// A document with one mistake, and what is said about it.

@@ -3,7 +3,9 @@
 //! driver made of them.
 
 use i6300esb::spec;
-use kennel_vmm::bus::Bus;
+use std::sync::Arc;
+
+use kennel_vmm::bus::{Bus, View};
 use kennel_vmm::layout::{PCI_CONFIG_ADDRESS_PORT, PCI_CONFIG_DATA_PORT};
 
 /// PCI command register.
@@ -41,28 +43,33 @@ macro_rules! value {
 
 value!(u8, u16, u32);
 
-pub(crate) fn outs<V: Value>(bus: &Bus, port: u16, value: V) {
-    value.write(|bytes| bus.pio_write(port, bytes));
+/// What a vCPU sees of the bus.
+fn view(bus: &Arc<Bus>) -> View {
+    View::new(Arc::clone(bus))
 }
 
-pub(crate) fn ins<V: Value>(bus: &Bus, port: u16) -> V {
-    V::read(|bytes| bus.pio_read(port, bytes))
+pub(crate) fn outs<V: Value>(bus: &Arc<Bus>, port: u16, value: V) {
+    value.write(|bytes| view(bus).pio_write(port, bytes));
 }
 
-pub(crate) fn mmio_read<V: Value>(bus: &Bus, address: u64) -> V {
-    V::read(|bytes| bus.mmio_read(address, bytes))
+pub(crate) fn ins<V: Value>(bus: &Arc<Bus>, port: u16) -> V {
+    V::read(|bytes| view(bus).pio_read(port, bytes))
+}
+
+pub(crate) fn mmio_read<V: Value>(bus: &Arc<Bus>, address: u64) -> V {
+    V::read(|bytes| view(bus).mmio_read(address, bytes))
 }
 
 /// A PCI function on bus 0, reached through configuration mechanism #1.
 #[derive(Clone, Copy)]
 pub(crate) struct Function<'a> {
-    bus: &'a Bus,
+    bus: &'a Arc<Bus>,
     device: u8,
     function: u8,
 }
 
 impl<'a> Function<'a> {
-    pub(crate) fn new(bus: &'a Bus, device: u8, function: u8) -> Self {
+    pub(crate) fn new(bus: &'a Arc<Bus>, device: u8, function: u8) -> Self {
         Self {
             bus,
             device,
@@ -118,7 +125,7 @@ impl<'a> Function<'a> {
 }
 
 /// Where the watchdog is found: bus 0, whichever slot, function 0.
-pub(crate) fn find_watchdog(bus: &Bus) -> Function<'_> {
+pub(crate) fn find_watchdog(bus: &Arc<Bus>) -> Function<'_> {
     let slots = 0..kennel_vmm::layout::PCI_SLOTS;
     slots
         .map(|slot| Function::new(bus, slot, 0))
@@ -129,7 +136,7 @@ pub(crate) fn find_watchdog(bus: &Bus) -> Function<'_> {
 /// A watchdog driver that does what Linux 6.1's does, access by access: the same order, the same
 /// widths ("observed with Linux 6.1").
 pub(crate) struct Driver<'a> {
-    bus: &'a Bus,
+    bus: &'a Arc<Bus>,
     pub(crate) function: Function<'a>,
     pub(crate) base: u64,
     /// "Last reset by the watchdog", as the probe found it.
@@ -138,7 +145,7 @@ pub(crate) struct Driver<'a> {
 
 impl<'a> Driver<'a> {
     /// Finds the device and maps its registers.
-    pub(crate) fn attach(bus: &'a Bus) -> Self {
+    pub(crate) fn attach(bus: &'a Arc<Bus>) -> Self {
         let function = find_watchdog(bus);
         function.enable_memory();
         Self {
@@ -150,7 +157,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Linux's probe with `preload` ticks in each stage; `config` goes to 0x60, where Linux writes 3.
-    pub(crate) fn probe(bus: &'a Bus, config: u16, preload: u32) -> Self {
+    pub(crate) fn probe(bus: &'a Arc<Bus>, config: u16, preload: u32) -> Self {
         let mut driver = Self::attach(bus);
         let function = driver.function;
         function.write(spec::CONFIG_WDT, config);
@@ -197,7 +204,7 @@ impl<'a> Driver<'a> {
     }
 
     pub(crate) fn write<V: Value>(&self, register: u64, value: V) {
-        value.write(|bytes| self.bus.mmio_write(self.base + register, bytes));
+        value.write(|bytes| view(self.bus).mmio_write(self.base + register, bytes));
     }
 
     fn unlock(&self) {

@@ -236,7 +236,7 @@ bite:
 
 # Enabled and locked in one write; what tries to disable it is ignored.
 locked:
-    PRELOADS 20
+    PRELOADS 200
     CONFIG_WRITE8 0x68, 0x03
     CONFIG_WRITE8 0x68, 0x00
     CONFIG_READ8 0x68
@@ -248,7 +248,7 @@ nmi:
     mov edi, 2
     lea rax, [rip + on_nmi]
     call handle
-    PRELOADS 20
+    PRELOADS 200
     CONFIG_WRITE8 0x68, 0x02
     jmp stop
 on_nmi:

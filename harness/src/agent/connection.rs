@@ -8,16 +8,14 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde_json::Value;
 
 use super::AgentError;
 use super::session::{Answer, Session};
 use crate::moment::Moment;
+use crate::socket::{self, BUSY_RETRY};
 
 const CHUNK: usize = 64 << 10;
-/// How soon a connection is tried again that the other side had no room for.
-const BUSY_RETRY: Duration = Duration::from_millis(20);
 
 /// A guest agent's socket, connected anew whenever that is needed. One request at a time.
 #[derive(Debug)]
@@ -189,26 +187,10 @@ impl Connection {
 
     /// Connects. If the other side has no room for more, there is no socket yet and no error.
     fn connect(&mut self) -> Result<(), AgentError> {
-        let failed = |error: Errno| {
-            let path = self.path.display();
-            AgentError::Socket(match error {
-                Errno::NAMETOOLONG => format!(
-                    "{path}: the path is longer than the 107 bytes of a socket's address; use a shorter one"
-                ),
-                Errno::CONNREFUSED => format!("{path}: nobody listens there"),
-                _ => format!("{path}: {}", io::Error::from(error)),
-            })
+        let connected = socket::connect_unix(&self.path).map_err(AgentError::Socket)?;
+        let Some(socket) = connected else {
+            return Ok(());
         };
-        let address = SocketAddrUnix::new(&self.path).map_err(failed)?;
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let family = AddressFamily::UNIX;
-        let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None);
-        let socket = socket.map_err(failed)?;
-        match rustix::net::connect(&socket, &address) {
-            Ok(()) => {}
-            Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
-            Err(error) => return Err(failed(error)),
-        }
         self.socket = Some(socket);
         let now = self.now();
         self.session.connected(now);

@@ -8,6 +8,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kennel_vmm::config::WatchdogAction;
 
+use crate::supervisor::publish::Publish;
+
 /// Runs KubeVirt documents on a minimal KVM machine and acts on their watchdog and probes.
 #[derive(Debug, Parser)]
 #[command(name = "kennel", version, about, disable_help_subcommand = true, after_help = AFTER_HELP)]
@@ -108,6 +110,11 @@ pub(super) struct RunArgs {
     /// exec and guestAgentPing.
     #[arg(long)]
     pub(super) compat: bool,
+    /// Let PORT of this host lead to the guest's TCP port GUESTPORT while it runs, or, with ready, while
+    /// it is Ready. ADDR is 127.0.0.1 if not given, and stands in brackets if it is IPv6; PORT 0 is any
+    /// that is free. Guests of a set get connections in turn. May be given several times.
+    #[arg(long, value_name = "[ADDR:]PORT:GUESTPORT[,ready]")]
+    pub(super) publish: Vec<Publish>,
     /// End the machine after so long: seconds, or a number with a unit as in 90s or 5m.
     #[arg(long, value_name = "S", value_parser = duration, overrides_with = "timeout")]
     pub(super) timeout: Option<Duration>,
@@ -328,6 +335,20 @@ mod tests {
             panic!("run")
         };
         assert!(args.venue.no_box && !args.venue.in_box);
+    }
+
+    #[test]
+    fn ports_are_published_as_often_as_asked() {
+        let line = "kennel run x --publish 8080:80 --publish [::1]:0:22,ready";
+        let cli = Cli::parse_from(line.split(' '));
+        let Command::Run(args) = cli.command else {
+            panic!("run")
+        };
+        let parsed = ["8080:80", "[::1]:0:22,ready"].map(|text| text.parse().expect(text));
+        assert_eq!(args.publish, parsed);
+        let error = Cli::try_parse_from("kennel run x --publish 8080".split(' ')).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("as in 8080:80"), "{error}");
     }
 
     fn probe(words: &[&str]) -> Result<ProbeArgs, String> {

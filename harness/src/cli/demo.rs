@@ -21,6 +21,7 @@ use crate::supervisor::asking::Asking;
 use crate::supervisor::console::Console;
 use crate::supervisor::controller::{Controller, Options};
 use crate::supervisor::events::Event;
+use crate::supervisor::publish::Ports;
 use crate::supervisor::verdict::{Cause, EXIT_FAILURE, Verdict};
 use crate::supervisor::{Order, Run, Watcher, supervise};
 
@@ -88,6 +89,8 @@ fn scene_run(config: MachineConfig, console: Console) -> Run {
         console,
         asking: Asking::nobody(),
         runtime_dir: None,
+        uplink: None,
+        ports: Ports::default(),
         timeout: Some(crate::demo::LONGEST),
     }
 }
@@ -104,6 +107,9 @@ fn probes(document: &Document, stage: &StageArgs) -> Answer {
         console,
         asking: Asking::of(document, options),
         runtime_dir: Some(RuntimeDir::of_this_user()),
+        // What it shows goes through the agent.
+        uplink: None,
+        ports: Ports::default(),
         timeout: Some(crate::demo::LONGEST),
     };
     Ok(match play(&mut ProbesDirector::new(document), run)? {

@@ -5,6 +5,7 @@ mod args;
 mod demo;
 mod guest;
 mod host;
+mod network;
 mod probe;
 mod progress;
 mod run;

@@ -7,6 +7,7 @@ use kennel_vmm::config::MachineConfig;
 use kennel_vmm::hypervisor::Hypervisor;
 
 use super::args::{ImageArgs, RunArgs};
+use super::network;
 use super::progress::say;
 use super::teller::Teller;
 use super::venue::{self, Venue};
@@ -28,10 +29,16 @@ pub(super) fn run(args: &RunArgs) -> Answer {
     document
         .check_files()
         .map_err(|error| Failure::Usage(error.to_string()))?;
+    network::check(&args.publish, &document.vmi)?;
     // Wherever it runs, its memory is this machine's.
     check_host(&document, u32::MAX)?;
     match venue::choose(args.venue)? {
         Venue::Here => here(args, &document),
+        Venue::Box if !args.publish.is_empty() => Err(Failure::CouldNot(
+            "ports cannot be published from the box: what listens in there is reached from in there \
+             alone; leave out --publish, or run it on a machine whose own KVM runs Linux guests"
+                .into(),
+        )),
         Venue::Box => {
             let image = image_args(&document.vmi, &args.image)?;
             let replicas = match document.kind {
@@ -50,10 +57,10 @@ fn here(args: &RunArgs, document: &Document) -> Answer {
     for note in &document.notes {
         say(&format!("kennel: note: {note}"));
     }
+    let ports = network::hold(&args.publish)?;
     let mut teller = Teller::new(args.events.as_deref())?;
     let options = Options {
         compat: args.compat,
-        ..Options::default()
     };
     let run = Run {
         controller: Controller::new(document, options),
@@ -62,6 +69,8 @@ fn here(args: &RunArgs, document: &Document) -> Answer {
         console: teller.console(document.kind, args.console.as_deref())?,
         asking: Asking::of(document, options),
         runtime_dir: Some(RuntimeDir::of_this_user()),
+        uplink: network::uplink(&document.vmi),
+        ports,
         timeout: args.timeout,
     };
     let verdict = supervise(run, &mut teller);

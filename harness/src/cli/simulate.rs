@@ -20,8 +20,8 @@ pub(super) fn simulate(args: &SimulateArgs) -> Answer {
             return Err(Failure::Usage(problems.join("\n")));
         }
     };
-    // Nothing is attached here, and every probe is asked: by the script.
-    let here = |note: &&Note| !matches!(note.kind, NoteKind::NotAttached | NoteKind::ProbesNotRun);
+    // Nothing is attached here.
+    let here = |note: &&Note| note.kind != NoteKind::NotAttached;
     for note in document.notes.iter().filter(here) {
         say(&format!("kennel: note: {note}"));
     }

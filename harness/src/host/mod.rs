@@ -27,4 +27,5 @@ mod writer;
 
 pub use check::{BOX_MARKER, BoxSupport, Extension, HostReport, Kvm, check, inside_box};
 pub use image::ImageError;
+pub(crate) use qemu::find_program;
 pub use session::{BoxCommand, BoxError, BoxExit, BoxStdio, BoxStep, run_in_box};

@@ -87,7 +87,8 @@ fn apt_get(args: &[&str]) -> Result<(), BoxError> {
     Err(failed(last.unwrap_or("it failed").to_owned()))
 }
 
-fn find_program(name: &str) -> Option<PathBuf> {
+/// The executable file that this name stands for.
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
     std::env::split_paths(&path)
         .map(|directory| directory.join(name))

@@ -3,6 +3,7 @@
 
 pub mod ask;
 pub mod exec;
+pub mod network;
 pub mod ping;
 pub mod runner;
 pub mod suppression;

@@ -113,10 +113,7 @@ impl AgentRunner {
                 }
                 outcome
             }
-            other => Outcome::Error(format!(
-                "{} needs a network between this host and the guest, and the machine has none yet",
-                other.name()
-            )),
+            other => Outcome::Error(format!("{} is not asked over the agent", other.name())),
         }
     }
 }

@@ -52,10 +52,7 @@ pub fn simulate(
     compat: bool,
     out: &mut dyn Write,
 ) -> io::Result<Outcome> {
-    let options = Options {
-        compat,
-        network: true,
-    };
+    let options = Options { compat };
     let until = Moment::ZERO.after(script.until);
     let mut stage = Stage {
         controller: Controller::new(document, options),

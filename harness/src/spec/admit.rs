@@ -4,8 +4,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::annotations::Annotations;
+use super::annotations::{Annotations, Has};
 use super::keys::{API_VERSIONS, Object, REPLICA_SET, VIRTUAL_MACHINE, VIRTUAL_MACHINE_INSTANCE};
+use super::ports::GuestNetwork;
 use super::problem::{Fault, NoteKind, quoted};
 use super::vmi::{Kind, Places, RunStrategy, Vmi};
 use super::walk::{self, Cursor};
@@ -85,6 +86,9 @@ fn templated(at: &Cursor<'_>, spec: Option<&Cursor<'_>>, kind: Kind, folder: &Pa
         &annotations,
         folder,
     );
+    if matches!(kind, Kind::VirtualMachineInstanceReplicaSet { replicas } if replicas > 1) {
+        annotations.refuse_shared_tap();
+    }
     Admitted { kind, vmi, places }
 }
 
@@ -188,10 +192,20 @@ fn instance(
     if let Some(spec) = spec {
         devices::check_names(spec);
     }
-    let probes = spec.map(|spec| probes::probes(spec, &boot.kernel_boot.source));
+    let source = &boot.kernel_boot.source;
+    let network = spec.map(GuestNetwork::read);
+    let probes = spec.zip(network.as_ref());
+    let probes = probes.map(|(spec, network)| probes::probes(spec, network, source));
     let probes = probes.unwrap_or_default();
+    let uplink = annotations.uplink();
+    let network = network.and_then(|network| network.attach(uplink));
+    let has = Has {
+        watchdog: watchdog.is_some(),
+        network: network.is_some(),
+        network_probe: probes.need_network(),
+    };
     annotations.refuse_unknown();
-    annotations.note_without_effect(watchdog.is_some(), &boot.kernel_boot.source);
+    annotations.note_without_effect(has, source);
     let vmi = Vmi {
         name: identity.name,
         namespace: identity.namespace,
@@ -200,6 +214,8 @@ fn instance(
         memory_bytes: memory.value,
         vcpus: vcpus.value,
         watchdog,
+        network,
+        probe_ip_family: annotations.probe_ip_family(),
         liveness: probes.liveness,
         readiness: probes.readiness,
         start_strategy_paused: probes.start_paused,

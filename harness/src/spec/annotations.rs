@@ -9,6 +9,8 @@ use kennel_vmm::config::{AfterBite, PretimeoutAction, WatchdogConfig};
 use super::duration;
 use super::metadata;
 use super::nearest;
+use super::network::UplinkWish;
+use super::probe::IpFamily;
 use super::problem::{Fault, NoteKind, did_you_mean, quoted};
 use super::vmi::KernelSource;
 use super::walk::Cursor;
@@ -32,6 +34,15 @@ pub const KNOWN: [&str; 6] = [
 ];
 
 const LONGEST_GRACE: Duration = Duration::from_secs(24 * 3600);
+
+/// What a document has that annotations are about.
+#[derive(Clone, Copy)]
+pub(super) struct Has {
+    pub(super) watchdog: bool,
+    pub(super) network: bool,
+    /// A probe that goes through it.
+    pub(super) network_probe: bool,
+}
 
 /// The annotations that count: the instance's, then those of the machine around it.
 pub(super) struct Annotations<'a> {
@@ -96,16 +107,20 @@ impl<'a> Annotations<'a> {
     }
 
     /// Notes annotations that do nothing in this document.
-    pub(super) fn note_without_effect(&self, watchdog: bool, source: &KernelSource) {
+    pub(super) fn note_without_effect(&self, has: Has, source: &KernelSource) {
         let note = |name: &str, message: &str| {
             if let Some(at) = self.get(name) {
                 at.note(NoteKind::NoEffect, message);
             }
         };
-        for name in [UPLINK, PROBE_IP_FAMILY] {
-            note(name, "not used yet");
+        if !has.network {
+            note(UPLINK, "no effect without a network");
         }
-        if !watchdog {
+        if !has.network_probe {
+            let message = "no effect without an httpGet or tcpSocket probe";
+            note(PROBE_IP_FAMILY, message);
+        }
+        if !has.watchdog {
             for name in [PRETIMEOUT, SHUTDOWN_GRACE, AFTER_BITE] {
                 note(name, "no effect without a watchdog");
             }
@@ -134,6 +149,39 @@ impl<'a> Annotations<'a> {
 
     pub(super) fn after_bite(&self) -> AfterBite {
         self.one_of(AFTER_BITE, "policy", AfterBite::ALL, AfterBite::name)
+    }
+
+    pub(super) fn uplink(&self) -> UplinkWish {
+        let Some((at, text)) = self.text(UPLINK) else {
+            return UplinkWish::default();
+        };
+        UplinkWish::parse(text).unwrap_or_else(|fault| {
+            at.refuse(fault);
+            UplinkWish::default()
+        })
+    }
+
+    /// Reports a TAP device that several machines would have to share.
+    pub(super) fn refuse_shared_tap(&self) {
+        let Some((at, text)) = self.text(UPLINK) else {
+            return;
+        };
+        if let Ok(UplinkWish::Tap(name)) = UplinkWish::parse(text) {
+            let fault = Fault::new(format!(
+                "the replicas cannot share the TAP device {}: it is one machine's",
+                quoted(&name)
+            ));
+            at.refuse(fault.hint("write passt or none, or replicas: 1"));
+        }
+    }
+
+    pub(super) fn probe_ip_family(&self) -> IpFamily {
+        let all = [IpFamily::Ipv4, IpFamily::Ipv6, IpFamily::Both];
+        self.one_of(PROBE_IP_FAMILY, "IP family", all, |family| match family {
+            IpFamily::Ipv4 => "IPv4",
+            IpFamily::Ipv6 => "IPv6",
+            IpFamily::Both => "both",
+        })
     }
 
     pub(super) fn shutdown_grace(&self) -> Duration {

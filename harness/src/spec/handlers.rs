@@ -131,7 +131,8 @@ fn target(at: &Cursor<'_>, network: &GuestNetwork<'_>) -> (Option<u16>, Option<S
     {
         at.note(
             NoteKind::Doubtful,
-            "not in the ports of its interface: KubeVirt would not forward it, and the probe always fail",
+            "not in the ports of its interface: KubeVirt would not forward it, and the probe always fail; \
+             here it is probed all the same, but cannot be published",
         );
     }
     (number, host)

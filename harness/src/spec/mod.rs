@@ -3,10 +3,10 @@
 //! VirtualMachineInstanceReplicaSet, says everything that is wrong with it in one go, and gives back
 //! what a machine needs to know.
 //!
-//! *Honoured*: name, namespace, memory, CPU count, the watchdog, both probes, replicas, kernelBoot,
-//! the termination grace and the `kennel/…` annotations. *Named in a note*: devices that are not
-//! attached yet, probes that are not run yet, values that are probably not meant, fields that a
-//! single host has no use for. *Refused*: unknown keys, wrong types, values that KubeVirt,
+//! *Honoured*: name, namespace, memory, CPU count, the watchdog, the pod network, both probes,
+//! replicas, kernelBoot, the termination grace and the `kennel/…` annotations. *Named in a note*:
+//! devices that are not attached yet, values that are probably not meant, fields that a single host
+//! has no use for. *Refused*: unknown keys, wrong types, values that KubeVirt,
 //! Kubernetes behind it, or this host would not take.
 //!
 //! How it works: `node` makes a tree with positions, `walk` compares it with the tables of
@@ -25,6 +25,7 @@ mod host;
 mod keys;
 mod metadata;
 mod nearest;
+mod network;
 mod node;
 mod ports;
 mod probe;
@@ -47,7 +48,8 @@ use std::path::Path;
 pub use annotations::KNOWN as KENNEL_ANNOTATIONS;
 pub use domain::{MAX_VCPUS, MIN_MEMORY_BYTES};
 pub use host::HostLimits;
-pub use probe::{Handler, HttpGet, Probe, TcpSocket};
+pub use network::{Network, UplinkWish};
+pub use probe::{Handler, HttpGet, IpFamily, Probe, TcpSocket};
 pub use problem::{Note, NoteKind, Place, Position, Problem, Problems};
 pub use replicas::MAX_REPLICAS;
 pub use script::{Cue, Finding, GuestAct, Script, ScriptedOutcome, What};

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The guest's network as a probe sees it: whether there is one, and which ports it has names for.
+//! The guest's network as documents describe it: whether there is one, and which ports it has names
+//! for.
 
 use std::collections::HashMap;
 
 use super::nearest;
-use super::problem::{Fault, Position, did_you_mean, quoted};
+use super::network::{Network, UplinkWish};
+use super::problem::{Fault, NoteKind, Position, did_you_mean, quoted};
 use super::walk::Cursor;
 
 /// What `networks` and `interfaces` say about reaching the guest.
@@ -45,11 +47,26 @@ impl<'a> GuestNetwork<'a> {
             let on_pod = networks
                 .iter()
                 .any(|network| is_pod(network) && name(network) == name(interface));
+            if on_pod {
+                note_attached(interface);
+            } else {
+                interface.note_not_attached();
+            }
             if on_pod && lists_ports(interface) {
                 network.forwarded = Some(ports);
             }
         }
+        let others = networks.iter().filter(|network| !is_pod(network));
+        others.for_each(Cursor::note_not_attached);
         network
+    }
+
+    /// The machine's network, which leads where `uplink` says; none if it is not attached.
+    pub(super) fn attach(self, uplink: UplinkWish) -> Option<Network> {
+        self.attached.then_some(Network {
+            uplink,
+            ports: self.forwarded,
+        })
     }
 
     /// The TCP ports of an interface.
@@ -96,7 +113,7 @@ impl<'a> GuestNetwork<'a> {
         if let Ok(value) = text.parse::<i64>() {
             let port = number(at, value)?;
             at.note(
-                super::NoteKind::NotInKubeVirt,
+                NoteKind::NotInKubeVirt,
                 "a number in quotes is taken as that port; a cluster would look for a port of that name",
             );
             return Some(port);
@@ -155,6 +172,29 @@ fn is_pod(network: &Cursor<'_>) -> bool {
 
 fn name<'a>(at: &Cursor<'a>) -> Option<&'a str> {
     at.get("name")?.text()
+}
+
+/// What KubeVirt may put in masquerade's place.
+const OTHER_BINDINGS: [&str; 7] = [
+    "bridge",
+    "slirp",
+    "sriov",
+    "macvtap",
+    "passt",
+    "passtBinding",
+    "binding",
+];
+
+/// Notes what an attached interface has otherwise here than it is written.
+fn note_attached(interface: &Cursor<'_>) {
+    let bindings = OTHER_BINDINGS.into_iter();
+    for at in bindings.filter_map(|key| interface.get(key)) {
+        at.note(NoteKind::NoUseHere, "taken as masquerade");
+    }
+    let model = interface.get("model");
+    if let Some(at) = model.filter(|at| at.text().is_some_and(|model| model != "virtio")) {
+        at.note(NoteKind::NoUseHere, "taken as virtio");
+    }
 }
 
 /// Whether the interface's list of ports decides what reaches the guest: an empty one lets all

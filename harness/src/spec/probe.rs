@@ -64,6 +64,18 @@ pub struct TcpSocket {
     pub host: Option<String>,
 }
 
+/// At which of a guest's addresses `httpGet` and `tcpSocket` ask, where they name no `host`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum IpFamily {
+    /// At its IPv4 address.
+    #[default]
+    Ipv4,
+    /// At its IPv6 address.
+    Ipv6,
+    /// At both, and both must be well.
+    Both,
+}
+
 /// What KubeVirt adds to every initial delay, for its own start.
 const LIBVIRT_STARTUP: Duration = Duration::from_secs(10);
 /// What KubeVirt adds to the timeout of a probe that goes through its agent client.
@@ -134,6 +146,12 @@ impl Probe {
 }
 
 impl Handler {
+    /// Whether it reaches the guest through its network; else through its agent.
+    #[must_use]
+    pub const fn needs_network(&self) -> bool {
+        matches!(self, Self::HttpGet(_) | Self::TcpSocket(_))
+    }
+
     /// KubeVirt's key of it.
     #[must_use]
     pub const fn name(&self) -> &'static str {

@@ -25,12 +25,23 @@ pub(super) struct Probes {
     pub(super) start_paused: bool,
 }
 
+impl Probes {
+    /// Whether one of them goes through the network.
+    pub(super) fn need_network(&self) -> bool {
+        let mut both = [&self.liveness, &self.readiness].into_iter().flatten();
+        both.any(|probe| probe.handler.needs_network())
+    }
+}
+
 /// Reads both probes of the instance's spec.
-pub(super) fn probes(spec: &Cursor<'_>, boots: &KernelSource) -> Probes {
-    let network = GuestNetwork::read(spec);
+pub(super) fn probes(
+    spec: &Cursor<'_>,
+    network: &GuestNetwork<'_>,
+    boots: &KernelSource,
+) -> Probes {
     let (liveness, readiness) = (spec.get("livenessProbe"), spec.get("readinessProbe"));
     let read = |at: &Cursor<'_>| {
-        let probe = probe(at, &network)?;
+        let probe = probe(at, network)?;
         note(at, &probe, boots);
         Some(probe)
     };
@@ -167,11 +178,7 @@ fn note(at: &Cursor<'_>, probe: &Probe, boots: &KernelSource) {
         );
     }
     match &probe.handler {
-        Handler::HttpGet(_) | Handler::TcpSocket(_) => at.note(
-            NoteKind::ProbesNotRun,
-            "httpGet and tcpSocket probes are not run yet: no network is attached to the guest; \
-             `kennel run` takes it as if it were not there",
-        ),
+        Handler::HttpGet(_) | Handler::TcpSocket(_) => {}
         Handler::Exec { .. } | Handler::GuestAgentPing => {
             if matches!(probe.handler, Handler::Exec { .. }) && at.get("timeoutSeconds").is_none() {
                 doubt(

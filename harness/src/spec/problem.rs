@@ -213,10 +213,8 @@ pub(super) fn did_you_mean(word: &str) -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NoteKind {
-    /// Disks, volumes, networks and other devices that are not attached yet.
+    /// Disks, volumes and other devices that are not attached yet.
     NotAttached,
-    /// Probes that are not run yet.
-    ProbesNotRun,
     /// A value that is taken, and probably not what is meant.
     Doubtful,
     /// What KubeVirt makes of a probe.
@@ -231,7 +229,7 @@ pub enum NoteKind {
     Rounded,
     /// A machine or set that KubeVirt would not start by itself.
     StartedAnyway,
-    /// A `kennel/…` annotation that has no effect, now or in this document.
+    /// A `kennel/…` annotation that has no effect in this document.
     NoEffect,
 }
 

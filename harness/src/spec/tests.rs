@@ -5,6 +5,7 @@ mod accepted;
 mod bounds;
 mod files;
 mod fixtures;
+mod networks;
 mod probes;
 mod refused;
 mod replicas;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use kennel_vmm::config::{AfterBite, PretimeoutAction, WatchdogAction, WatchdogConfig};
 
-use super::probe::Probe;
+use super::network::Network;
+use super::probe::{IpFamily, Probe};
 use super::problem::{Note, NoteKind, Place, printable};
 
 /// A document that was accepted.
@@ -165,10 +166,14 @@ pub struct Vmi {
     pub vcpus: u32,
     /// The watchdog, if the document has one.
     pub watchdog: Option<Watchdog>,
+    /// The network, if the pod network is attached.
+    pub network: Option<Network>,
     /// `livenessProbe`.
     pub liveness: Option<Probe>,
     /// `readinessProbe`.
     pub readiness: Option<Probe>,
+    /// `kennel/probe-ip-family`: by which of its addresses `httpGet` and `tcpSocket` reach it.
+    pub probe_ip_family: IpFamily,
     /// `startStrategy: Paused`: the instance begins with its vCPUs stopped.
     pub start_strategy_paused: bool,
     /// What boots.

@@ -209,6 +209,16 @@ impl<'a> Cursor<'a> {
         self.report.note(kind, message, self.key_place());
     }
 
+    /// Notes that this is not attached.
+    pub(super) fn note_not_attached(&self) {
+        self.note(NoteKind::NotAttached, "not attached to the guest yet");
+    }
+
+    /// Notes that this is ignored.
+    pub(super) fn note_no_use(&self) {
+        self.note(NoteKind::NoUseHere, "of no use on this host, ignored");
+    }
+
     /// Notes the absence of `key`.
     pub(super) fn note_missing(&self, key: &str, kind: NoteKind, message: &str) {
         self.report.note(kind, message, self.place_of(key));
@@ -275,8 +285,8 @@ fn check_key(at: &Cursor<'_>, key: &'static Key, root: &'static Object) {
     }
     match key.usage {
         Use::Honoured => {}
-        Use::NotAttached => at.note(NoteKind::NotAttached, "not attached to the guest yet"),
-        Use::NoUseHere => at.note(NoteKind::NoUseHere, "of no use on this host, ignored"),
+        Use::NotAttached => at.note_not_attached(),
+        Use::NoUseHere => at.note_no_use(),
     }
     check_shape(at, &key.shape, root, key.advice);
 }

@@ -12,9 +12,10 @@ use serde_json::json;
 use super::Arrival;
 use super::controller::{Happening, InstanceId, Options};
 use crate::agent::Connection;
+use crate::probe::network::NetworkRunner;
 use crate::probe::runner::AgentRunner;
 use crate::probe::{Outcome, ProbeKind};
-use crate::spec::{Document, Probe};
+use crate::spec::{Document, Handler, IpFamily, Probe};
 
 /// An answer of 127 brackets, the deepest that is read, exceeds 256 KiB in an unoptimized build.
 pub(crate) const STACK: usize = 2 << 20;
@@ -24,6 +25,16 @@ pub(crate) const STACK: usize = 2 << 20;
 pub struct Asking {
     liveness: Option<Probe>,
     readiness: Option<Probe>,
+    family: IpFamily,
+}
+
+/// Where one instance's guest is reached, as far as it can be.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sockets<'a> {
+    /// Its agent's.
+    pub(super) agent: Option<&'a Path>,
+    /// The one through which its ports are dialled.
+    pub(super) dial: Option<&'a Path>,
 }
 
 /// One attempt to be made.
@@ -42,6 +53,7 @@ impl Asking {
         Self {
             liveness: options.probe(document, ProbeKind::Liveness),
             readiness: options.probe(document, ProbeKind::Readiness),
+            family: document.vmi.probe_ip_family,
         }
     }
 
@@ -51,17 +63,17 @@ impl Asking {
         Self::default()
     }
 
-    /// Whether there is anything to ask an agent.
-    pub(super) const fn needs_agent(&self) -> bool {
+    /// Whether there is anything to ask a guest.
+    pub(super) const fn needs_sockets(&self) -> bool {
         self.liveness.is_some() || self.readiness.is_some()
     }
 
-    /// A line to the guest behind `socket`, for one probe.
+    /// A line to the guest behind `sockets`, for one probe.
     pub(super) fn line(
         &self,
         instance: InstanceId,
         probe: ProbeKind,
-        socket: Option<&Path>,
+        sockets: Sockets<'_>,
         sender: Sender<Arrival>,
     ) -> Line {
         let (asks, asked) = mpsc::channel();
@@ -72,9 +84,9 @@ impl Asking {
         let pause = wanted.as_ref().map_or(Duration::ZERO, |wanted| {
             wanted.period.saturating_sub(wanted.timeout)
         });
-        let runner = wanted.as_ref().zip(socket).map(|(wanted, socket)| {
-            AgentRunner::new(wanted.handler.clone(), wanted.timeout, socket)
-        });
+        let runner = wanted
+            .as_ref()
+            .and_then(|wanted| self.runner(wanted, sockets));
         let started = runner.is_some_and(|runner| {
             let answer = move |number, outcome| {
                 let probed = probed(instance, probe, number, outcome);
@@ -92,6 +104,45 @@ impl Asking {
             asks: started.then_some(asks),
         }
     }
+
+    /// Whoever makes the probe's attempts; nobody if its socket is not there.
+    fn runner(&self, wanted: &Probe, sockets: Sockets<'_>) -> Option<Runner> {
+        let (handler, timeout) = (wanted.handler.clone(), wanted.timeout);
+        Some(match handler {
+            Handler::Exec { .. } | Handler::GuestAgentPing => {
+                let runner = AgentRunner::new(handler, timeout, sockets.agent?);
+                Runner::Agent(Box::new(runner))
+            }
+            Handler::HttpGet(_) | Handler::TcpSocket(_) => {
+                let dial = sockets.dial?;
+                Runner::Network(NetworkRunner::new(handler, timeout, self.family, dial))
+            }
+        })
+    }
+}
+
+/// Whoever makes a probe's attempts.
+#[derive(Debug)]
+enum Runner {
+    Agent(Box<AgentRunner>),
+    Network(NetworkRunner),
+}
+
+impl Runner {
+    fn attempt(&mut self, ask: Ask) -> Outcome {
+        match self {
+            Self::Agent(runner) => runner.attempt(ask.deadline, ask.freeze_counts),
+            Self::Network(runner) => runner.attempt(ask.deadline),
+        }
+    }
+
+    /// Once the outcome has been passed on, and before the next attempt is due.
+    fn clean_up(&mut self, next: Option<Instant>) {
+        match self {
+            Self::Agent(runner) => runner.clean_up(next),
+            Self::Network(_) => {}
+        }
+    }
 }
 
 fn probed(instance: InstanceId, probe: ProbeKind, number: u64, outcome: Outcome) -> Happening {
@@ -106,13 +157,13 @@ fn probed(instance: InstanceId, probe: ProbeKind, number: u64, outcome: Outcome)
 /// Attempts as they are asked for, until nobody asks or listens any more. The next is due so long
 /// after the last one's deadline as `pause` says.
 fn run(
-    mut runner: AgentRunner,
+    mut runner: Runner,
     pause: Duration,
     asks: &Receiver<Ask>,
     answer: impl Fn(u64, Outcome) -> bool,
 ) {
     for ask in asks {
-        let outcome = runner.attempt(ask.deadline, ask.freeze_counts);
+        let outcome = runner.attempt(ask);
         if !answer(ask.number, outcome) {
             return;
         }
@@ -135,7 +186,7 @@ impl Line {
         if matches!(asked, Some(Ok(()))) {
             return None;
         }
-        let why = "the probe cannot be asked: no agent's socket, or no thread for it";
+        let why = "the probe cannot be asked: no socket of its machine, or no thread for it";
         let outcome = Outcome::Error(why.to_owned());
         Some(probed(self.instance, self.probe, ask.number, outcome))
     }
@@ -167,4 +218,62 @@ pub(super) fn shut_down(
         });
     let failed = started.err()?;
     Some(answered(Err(failed.to_string())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+    use crate::spec;
+
+    const DOCUMENT: &str = "{apiVersion: kubevirt.io/v1, kind: VirtualMachineInstance, \
+        metadata: {name: a}, spec: {readinessProbe: {tcpSocket: {port: 80}}, \
+        domain: {devices: {}, resources: {requests: {memory: 64M}}}}}";
+
+    #[test]
+    fn a_port_is_asked_over_the_dial_socket_and_not_the_agents() {
+        let document = spec::parse(DOCUMENT, "a.yaml").unwrap();
+        let options = Options {
+            network: true,
+            ..Options::default()
+        };
+        let asking = Asking::of(&document, options);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.dial");
+        let listener = UnixListener::bind(&path).unwrap();
+        let guest = thread::spawn(move || {
+            let (mut client, _) = listener.accept().unwrap();
+            client.write_all(b"OK 10.0.2.2 80\n").unwrap();
+        });
+
+        let ask = Ask {
+            number: 7,
+            deadline: Instant::now() + Duration::from_secs(3600),
+            freeze_counts: false,
+        };
+        let instance = InstanceId(1);
+        let (sender, arrivals) = mpsc::channel();
+        let line = |sockets| asking.line(instance, ProbeKind::Readiness, sockets, sender.clone());
+        let dialled = line(Sockets {
+            agent: None,
+            dial: Some(&path),
+        });
+        assert!(dialled.attempt(ask).is_none());
+        let Ok(Arrival::Answer(Happening::Probed { outcome, .. })) = arrivals.recv() else {
+            panic!("no answer came");
+        };
+        assert_eq!(outcome, Outcome::Success);
+        guest.join().unwrap();
+
+        let undialled = line(Sockets {
+            agent: Some(&path),
+            dial: None,
+        });
+        let Some(Happening::Probed { outcome, .. }) = undialled.attempt(ask) else {
+            panic!("it was asked");
+        };
+        assert!(matches!(outcome, Outcome::Error(why) if why.contains("no socket")));
+    }
 }

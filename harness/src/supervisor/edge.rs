@@ -2,17 +2,21 @@
 //! Carries out what the controller wants, in real time: the only clock of a run.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
 
+use kennel_vmm::config::NetworkConfig;
+use kennel_vmm::dial::Target;
 use kennel_vmm::protocol::{Command, Notice};
 use signal_hook::consts::SIGCONT;
 
-use super::agent_socket::{AgentSockets, Claim};
 use super::asking::Ask;
-use super::controller::{Act, Happening, InstanceId};
+use super::controller::{Act, Endpoint, Happening, InstanceId};
 use super::events::Said;
 use super::hosted::Hosted;
+use super::publish::Backend;
+use super::sockets::{Claim, Claims};
 use super::verdict::{Cause, Verdict};
 use super::vm_process::Word;
 use super::{Arrival, Order, Run, Watcher};
@@ -30,7 +34,9 @@ pub(super) struct Edge<'a> {
     objects: BTreeMap<InstanceId, String>,
     hosted: BTreeMap<InstanceId, Hosted>,
     /// Behind those who have them.
-    sockets: Option<AgentSockets>,
+    claims: Option<Claims>,
+    /// What published ports lead to.
+    endpoints: Vec<Endpoint>,
     /// What the watcher wants done about events.
     orders: Vec<Order>,
     /// What a watcher wants told later.
@@ -45,7 +51,8 @@ type Stamp = Option<(InstanceId, u64, u64)>;
 impl<'a> Edge<'a> {
     pub(super) fn new(mut run: Run, watcher: &'a mut dyn Watcher, sender: Sender<Arrival>) -> Self {
         Self {
-            sockets: run.runtime_dir.take().map(AgentSockets::new),
+            claims: run.runtime_dir.take().map(Claims::new),
+            endpoints: vec![],
             run,
             watcher,
             sender,
@@ -173,7 +180,10 @@ impl<'a> Edge<'a> {
                 }
                 _ => None,
             };
-            for act in self.run.controller.happened(now, happening) {
+            let acts = self.run.controller.happened(now, happening);
+            // Whoever hears that a guest is Ready finds its ports open.
+            self.publish(now, stamp);
+            for act in acts {
                 happenings.extend(self.act(now, act, stamp));
             }
             if let Some(instance) = over {
@@ -233,6 +243,34 @@ impl<'a> Edge<'a> {
         None
     }
 
+    /// Opens and closes published ports, as far as guests have come and gone.
+    fn publish(&mut self, now: Moment, stamp: Stamp) {
+        if self.run.ports.is_empty() {
+            return;
+        }
+        let endpoints = self.run.controller.endpoints();
+        if endpoints == self.endpoints {
+            return;
+        }
+        let backend = |endpoint: &Endpoint| {
+            let hosted = self.hosted.get(&endpoint.instance)?;
+            Some(Backend {
+                instance: endpoint.instance,
+                ready: endpoint.ready,
+                socket: hosted.sockets().dial?.to_owned(),
+                target: match endpoint.ip {
+                    Some(IpAddr::V6(_)) => Target::GuestIpv6,
+                    _ => Target::GuestIpv4,
+                },
+            })
+        };
+        let guests: Vec<_> = endpoints.iter().filter_map(backend).collect();
+        self.endpoints = endpoints;
+        for (instance, said) in self.run.ports.lead_to(&guests) {
+            self.say(now, instance, said, stamp);
+        }
+    }
+
     fn instant(&self, at: Moment) -> Instant {
         let instant = self.began.checked_add(at.since(Moment::ZERO));
         instant.unwrap_or(self.began)
@@ -246,7 +284,15 @@ impl<'a> Edge<'a> {
             Err(message) => return Happening::CreateFailed { instance, message },
         };
         let mut config = self.run.config.clone();
-        config.agent_socket = claim.as_ref().map(|claim| claim.socket().to_owned());
+        config.agent_socket = claim.as_ref().map(|claim| claim.agent().to_owned());
+        let uplink = self.run.uplink.clone();
+        config.network = uplink.zip(claim.as_ref()).map(|(uplink, claim)| {
+            let dial_socket = claim.dial().to_owned();
+            NetworkConfig {
+                uplink,
+                dial_socket,
+            }
+        });
         let console = &self.run.console;
         let started = Hosted::start(config, name, console, claim, instance, &self.sender);
         match started {
@@ -262,16 +308,21 @@ impl<'a> Edge<'a> {
         }
     }
 
-    /// A socket for its agent. Without probes that need it, it may do without.
+    /// Sockets for it. Without probes and published ports that need them, it may do without.
     fn claim(&mut self, name: &str) -> Result<Option<Claim>, String> {
-        let Some(sockets) = &mut self.sockets else {
+        let Some(claims) = &mut self.claims else {
             return Ok(None);
         };
-        match sockets.claim(&self.run.namespace, name) {
+        let needed = self.run.asking.needs_sockets() || !self.run.ports.is_empty();
+        match claims.claim(&self.run.namespace, name) {
             Ok(claim) => Ok(Some(claim)),
-            Err(error) if self.run.asking.needs_agent() => Err(error.to_string()),
+            Err(error) if needed => Err(error.to_string()),
             Err(error) => {
-                log::warn!("{name} has no socket for its guest agent: {error}");
+                let without = match self.run.uplink {
+                    Some(_) => "no socket for its guest agent, and no network",
+                    None => "no socket for its guest agent",
+                };
+                log::warn!("{name} has {without}: {error}");
                 Ok(None)
             }
         }

@@ -114,6 +114,15 @@ impl Said {
                 Self::normal("Paused", message).with(json!({ "by_watchdog": by_watchdog }))
             }
             News::Resumed => Self::normal("Resumed", "vCPUs and VM time go on"),
+            News::UplinkUp => Self::normal("UplinkUp", "The uplink works"),
+            News::UplinkDown { message, retry_ns } => {
+                let again = retry_ns.map(Duration::from_nanos).map(|wait| {
+                    let wait = humantime::format_duration(wait);
+                    format!("; tried again in {wait}")
+                });
+                let message = format!("{message}{}", again.unwrap_or_default());
+                Self::warning("UplinkDown", message).with(json!({ "retry_ns": retry_ns }))
+            }
             _ => return None,
         })
     }

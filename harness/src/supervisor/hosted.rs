@@ -8,10 +8,10 @@ use std::time::Instant;
 use kennel_vmm::config::MachineConfig;
 use kennel_vmm::protocol::Command;
 
-use super::agent_socket::Claim;
-use super::asking::{self, Ask, Asking, Line};
+use super::asking::{self, Ask, Asking, Line, Sockets};
 use super::console::Console;
 use super::controller::{Happening, InstanceId};
+use super::sockets::Claim;
 use super::uptime::Uptime;
 use super::vm_process::VmProcess;
 use super::{Arrival, SuperviseError, failed};
@@ -23,8 +23,10 @@ pub(super) struct Hosted {
     pub(super) uptime: Uptime,
     process: VmProcess,
     tap: Option<JoinHandle<()>>,
-    /// Its agent's socket.
+    /// Its sockets.
     claim: Option<Claim>,
+    /// One of them leads to its guest's ports.
+    has_network: bool,
     lines: Vec<(ProbeKind, Line)>,
     sender: Sender<Arrival>,
 }
@@ -43,15 +45,26 @@ impl Hosted {
             .map_err(failed("given a console"))?;
         let words = sender.clone();
         let say = move |word| words.send(Arrival::Word(instance, word)).is_ok();
+        let has_network = config.network.is_some();
         let process = VmProcess::start_telling(config, ends, say).map_err(failed("started"))?;
         Ok(Self {
             uptime: Uptime::default(),
             process,
             tap,
             claim,
+            has_network,
             lines: vec![],
             sender: sender.clone(),
         })
+    }
+
+    /// Where it is reached.
+    pub(super) fn sockets(&self) -> Sockets<'_> {
+        let claim = self.claim.as_ref();
+        Sockets {
+            agent: claim.map(Claim::agent),
+            dial: claim.filter(|_| self.has_network).map(Claim::dial),
+        }
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -98,8 +111,7 @@ impl Hosted {
         let line = match self.lines.iter().position(|(kind, _)| *kind == probe) {
             Some(at) => self.lines.get(at).map(|(_, line)| line),
             None => {
-                let socket = self.claim.as_ref().map(Claim::socket);
-                let line = asking.line(instance, probe, socket, self.sender.clone());
+                let line = asking.line(instance, probe, self.sockets(), self.sender.clone());
                 self.lines.push((probe, line));
                 self.lines.last().map(|(_, line)| line)
             }
@@ -114,11 +126,6 @@ impl Hosted {
         by: Instant,
         sender: &Sender<Arrival>,
     ) -> Option<Happening> {
-        asking::shut_down(
-            instance,
-            self.claim.as_ref().map(Claim::socket),
-            by,
-            sender.clone(),
-        )
+        asking::shut_down(instance, self.sockets().agent, by, sender.clone())
     }
 }

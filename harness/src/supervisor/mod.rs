@@ -8,7 +8,6 @@
 //! Each VM is another process, so a VM that crashes or wedges never takes its supervisor along; and
 //! when the supervisor is killed, the VM process sees its socket close and ends.
 
-mod agent_socket;
 pub mod asking;
 pub mod console;
 pub mod controller;
@@ -16,6 +15,8 @@ mod edge;
 pub mod events;
 mod hosted;
 pub mod phase;
+pub mod publish;
+mod sockets;
 pub mod terminal;
 pub mod uptime;
 pub mod verdict;
@@ -25,7 +26,7 @@ use std::io;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use kennel_vmm::config::MachineConfig;
+use kennel_vmm::config::{MachineConfig, Uplink};
 use kennel_vmm::protocol::{Command, Notice};
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
@@ -35,6 +36,7 @@ use console::Console;
 use controller::{Controller, Happening, InstanceId, Table};
 use edge::Edge;
 use events::Event;
+use publish::Ports;
 use terminal::TerminalGuard;
 use verdict::Verdict;
 use vm_process::Word;
@@ -116,8 +118,12 @@ pub struct Run {
     pub console: Console,
     /// How guests are asked.
     pub asking: Asking,
-    /// Where their agents' sockets are; they have none without.
+    /// Where their sockets are; they have none without.
     pub runtime_dir: Option<RuntimeDir>,
+    /// What lies beyond their network; they have none without, nor without sockets.
+    pub uplink: Option<Uplink>,
+    /// Ports of this host that lead to them.
+    pub ports: Ports,
     /// Longest wall-clock time.
     pub timeout: Option<Duration>,
 }

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The vCPU thread's loop: enter the guest, answer the exit, look at the orders.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
 use super::kick::Registration;
 use super::{Shared, Surroundings};
+use crate::bus::View;
 use crate::mailbox::{Request, ResetCause};
 
 /// What an exit means for the loop.
@@ -28,6 +30,7 @@ impl Drop for Gone<'_> {
 
 pub(super) fn thread(mut fd: VcpuFd, shared: &Shared, around: &Surroundings) {
     let _gone = Gone(shared);
+    let mut bus = View::new(Arc::clone(&around.bus));
     // Kicks may come from the first instant on; the registration goes before the fd does.
     let registration = Registration::new(&mut fd);
     loop {
@@ -41,7 +44,7 @@ pub(super) fn thread(mut fd: VcpuFd, shared: &Shared, around: &Surroundings) {
         {
             log::warn!("a vCPU refused an NMI: {error}");
         }
-        if let Next::Ask(request) = enter(&mut fd, shared, around) {
+        if let Next::Ask(request) = enter(&mut fd, shared, &mut bus) {
             around.mailbox.post(request);
         }
         if around.mailbox.boot_is_over() {
@@ -59,20 +62,19 @@ fn forgive_pause(fd: &VcpuFd) {
     }
 }
 
-fn enter(fd: &mut VcpuFd, shared: &Shared, around: &Surroundings) -> Next {
+fn enter(fd: &mut VcpuFd, shared: &Shared, bus: &mut View) -> Next {
     match fd.run() {
         Ok(exit) => {
             // Before the answer, so that whoever sees what it does finds it counted.
             shared.exits.fetch_add(1, Ordering::Relaxed);
-            answer(exit, around)
+            answer(exit, bus)
         }
         Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => Next::Continue,
         Err(error) => Next::Ask(Request::VcpuFailed(format!("KVM_RUN failed: {error}"))),
     }
 }
 
-fn answer(exit: VcpuExit<'_>, around: &Surroundings) -> Next {
-    let bus = &around.bus;
+fn answer(exit: VcpuExit<'_>, bus: &mut View) -> Next {
     match exit {
         VcpuExit::IoIn(port, data) => bus.pio_read(port, data),
         VcpuExit::IoOut(port, data) => bus.pio_write(port, data),

@@ -122,7 +122,7 @@ static VIRTUAL_MACHINE_INSTANCE_SPEC: Object = Object {
         used("livenessProbe", Shape::Object(&PROBE)),
         used("readinessProbe", Shape::Object(&PROBE)),
         unattached("volumes", Shape::List(&Shape::Object(&DISK_VOLUME))),
-        unattached("networks", Shape::List(&Shape::Object(&NETWORK))),
+        used("networks", Shape::List(&Shape::Object(&NETWORK))),
         unused("utilityVolumes", Shape::List(&Shape::Opaque)),
         unused("accessCredentials", Shape::List(&Shape::Opaque)),
         unused("resourceClaims", Shape::List(&Shape::Opaque)),

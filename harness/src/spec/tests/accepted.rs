@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use kennel_vmm::config::{AfterBite, PretimeoutAction, WatchdogAction};
 
-use super::super::{KernelSource, Kind, NoteKind, RunStrategy, parse};
+use super::super::{
+    IpFamily, KernelSource, Kind, Network, NoteKind, RunStrategy, UplinkWish, parse,
+};
 use super::{INSTANCE, accept, fixture, note, with};
 
 #[test]
@@ -36,8 +38,7 @@ fn the_labs_watchdog_machine() {
         note(&document, NoteKind::NotAttached).as_deref(),
         Some(
             "not attached to the guest yet: spec.template.spec.domain.devices.disks (line 19), \
-             spec.template.spec.domain.devices.interfaces (line 26), \
-             spec.template.spec.networks (line 32), spec.template.spec.volumes (line 40)"
+             spec.template.spec.volumes (line 40)"
         )
     );
     assert_eq!(
@@ -56,7 +57,7 @@ fn the_labs_watchdog_machine() {
 }
 
 #[test]
-fn probes_are_noted_and_old_versions_and_volume_names_taken() {
+fn old_versions_and_volume_names_are_taken() {
     let document = accept(
         "apiVersion: kubevirt.io/v1alpha3\nkind: VirtualMachineInstance\nmetadata:\n  name: vmi-fedora\nspec:\n  \
          domain:\n    devices:\n      disks:\n      - disk:\n          bus: virtio\n        name: containerdisk\n    \
@@ -67,14 +68,8 @@ fn probes_are_noted_and_old_versions_and_volume_names_taken() {
     assert_eq!(document.vmi.termination_grace, Duration::ZERO);
     assert_eq!(document.vmi.watchdog, None);
     assert_eq!(document.vmi.watchdog_config(), None);
-    assert_eq!(
-        note(&document, NoteKind::ProbesNotRun).as_deref(),
-        Some(
-            "httpGet and tcpSocket probes are not run yet: no network is attached to the guest; \
-             `kennel run` takes it as if it were not there: \
-             spec.livenessProbe (line 15)"
-        )
-    );
+    assert_eq!(document.vmi.network, Some(Network::default()));
+    assert_eq!(document.vmi.probe_ip_family, IpFamily::Ipv4);
 }
 
 #[test]
@@ -222,7 +217,9 @@ fn kennels_annotations() {
     assert_eq!(config.after_bite, AfterBite::Disarm);
     assert_eq!(vmi.guest_script.as_deref(), Some("echo one\necho two\n"));
     assert_eq!(vmi.annotations.len(), 6);
-    assert!(note(&document, NoteKind::NoEffect).is_some_and(|note| note.contains("kennel/uplink")));
+    let uplink = vmi.network.as_ref().map(|network| &network.uplink);
+    assert_eq!(uplink, Some(&UplinkWish::Passt));
+    assert_eq!(note(&document, NoteKind::NoEffect), None);
 }
 
 #[test]

@@ -561,8 +561,8 @@ fn doubts_are_notes() {
     ] {
         assert_eq!(doubts(&fine), None, "{fine}");
     }
-    let shut = "not in the ports of its interface: KubeVirt would not forward it, and the probe always fail: \
-                spec.readinessProbe.tcpSocket.port (line 22)";
+    let shut = "not in the ports of its interface: KubeVirt would not forward it, and the probe always fail; \
+                here it is probed all the same, but cannot be published: spec.readinessProbe.tcpSocket.port (line 22)";
     for ports in [
         "[{port: 22}]",
         "[{port: 23, protocol: UDP}, {port: 22}]",

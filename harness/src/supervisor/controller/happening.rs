@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What the controller is told, and what it wants done.
 
+use std::net::IpAddr;
+
 use kennel_vmm::protocol::{Command, News};
 
 use crate::moment::Moment;
@@ -10,7 +12,26 @@ use crate::supervisor::verdict::{Cause, Verdict};
 
 /// One instance, from its creation to its end. Never given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct InstanceId(pub(super) u64);
+pub struct InstanceId(pub(in crate::supervisor) u64);
+
+#[cfg(test)]
+impl InstanceId {
+    /// For tests of what is told of instances.
+    pub(in crate::supervisor) const fn numbered(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+/// An instance whose guest can be connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Which.
+    pub instance: InstanceId,
+    /// Its condition Ready.
+    pub ready: bool,
+    /// The address that its guest has shown: IPv4, else IPv6.
+    pub ip: Option<IpAddr>,
+}
 
 /// What has happened.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! One instance, from its creation to its end.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use kennel_vmm::protocol::{Command, Ending, News};
 
 use super::conditions::{PausedBy, State};
-use super::happening::{Act, InstanceId};
+use super::happening::{Act, Endpoint, InstanceId};
 use super::ladder::{Ladder, Step};
 use super::plan::Plan;
 use super::probes::{Probes, Question, Told};
@@ -27,6 +28,8 @@ pub(super) struct Instance {
     /// Since when its vCPUs have run.
     ran_since: Option<Moment>,
     agent_connected: bool,
+    /// The address that its guest has shown: IPv4, else IPv6.
+    pub(super) ip: Option<IpAddr>,
     paused: Option<PausedBy>,
     probes: Probes,
     speech: Speech,
@@ -62,6 +65,7 @@ impl Instance {
             phase: Phase::Pending,
             ran_since: None,
             agent_connected: false,
+            ip: None,
             paused: None,
             probes: Probes::new(plan),
             speech: Speech::default(),
@@ -86,6 +90,16 @@ impl Instance {
             agent_connected: self.agent_connected,
             probe_ready: self.probes.ready(),
         }
+    }
+
+    /// Whether its guest can be connected to.
+    pub(super) fn endpoint(&self) -> Option<Endpoint> {
+        let ended = self.ending.is_some() || self.broken.is_some();
+        (self.phase == Phase::Running && !ended).then(|| Endpoint {
+            instance: self.id,
+            ready: self.state().ready().is_ok(),
+            ip: self.ip,
+        })
     }
 
     /// Its VM process exists.
@@ -117,6 +131,9 @@ impl Instance {
             News::Reset { .. } => self.probes.guest_reset(now),
             News::AgentConnected => self.agent_connected = true,
             News::AgentDisconnected => self.agent_connected = false,
+            News::GuestAddresses { ipv4, ipv6 } => {
+                self.ip = ipv4.map(IpAddr::V4).or(ipv6.map(IpAddr::V6));
+            }
             News::FilesystemsFrozen => self.probes.frozen(now, true),
             News::FilesystemsThawed => self.probes.frozen(now, false),
             News::Ended(ending) => {
@@ -147,6 +164,7 @@ impl Instance {
 
     fn machine_ended(&mut self, now: Moment) {
         self.probes.over();
+        self.ip = None;
         // Stopped will have said it.
         self.agent_connected = false;
         self.told_agent = false;
@@ -160,6 +178,7 @@ impl Instance {
             News::Reset { .. } => Topic::Reset,
             News::Pretimeout { .. } => Topic::Pretimeout,
             News::Paused { .. } | News::Resumed => Topic::Pause,
+            News::UplinkUp | News::UplinkDown { .. } => Topic::Uplink,
             _ => return self.say(said, acts),
         };
         self.offer(now, topic, said, acts);
@@ -347,7 +366,11 @@ impl Instance {
             Topic::Agent | Topic::Ready | Topic::Pause => {
                 said.with_conditions(&self.state().conditions())
             }
-            Topic::Reset | Topic::Pretimeout | Topic::LivenessProbe | Topic::ReadinessProbe => said,
+            Topic::Reset
+            | Topic::Pretimeout
+            | Topic::Uplink
+            | Topic::LivenessProbe
+            | Topic::ReadinessProbe => said,
         };
         if let Some(said) = self.speech.offer(now, topic, said) {
             self.say(said, acts);

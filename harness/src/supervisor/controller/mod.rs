@@ -35,7 +35,7 @@ use crate::supervisor::events::Said;
 use crate::supervisor::verdict::{Cause, Verdict};
 
 pub use conditions::{Condition, NotReady, PausedBy, PrintableStatus};
-pub use happening::{Act, Happening, InstanceId};
+pub use happening::{Act, Endpoint, Happening, InstanceId};
 pub use plan::Options;
 pub use table::{Row, Table};
 
@@ -111,6 +111,13 @@ impl Controller {
             rows: self.slots.iter().filter_map(Slot::row).collect(),
             with_status: matches!(self.plan.kind, Kind::VirtualMachine { .. }),
         }
+    }
+
+    /// The instances whose guests can be connected to, in the order of their places.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        let instances = self.slots.iter().filter_map(Slot::instance);
+        instances.filter_map(Instance::endpoint).collect()
     }
 
     /// The conditions of an instance that is not over.

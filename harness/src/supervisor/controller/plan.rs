@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::policy::{self, Then};
 use crate::probe::ProbeKind;
 use crate::probe::suppression::parse_bool;
-use crate::spec::{Document, Handler, Kind, Probe};
+use crate::spec::{Document, Kind, Probe};
 use crate::supervisor::phase::Phase;
 
 /// How a document is read.
@@ -15,22 +15,17 @@ use crate::supervisor::phase::Phase;
 pub struct Options {
     /// KubeVirt's own numbers: [`Probe::compat`].
     pub compat: bool,
-    /// `httpGet` and `tcpSocket` can be asked. Where they cannot, such a probe is as if it were
-    /// not in the document, which admission has noted: never Ready would be a lie, too.
-    pub network: bool,
 }
 
 impl Options {
-    /// The document's probe as it is run; none if it has none, or it cannot be asked.
+    /// The document's probe as it is run; none if it has none.
     #[must_use]
     pub fn probe(&self, document: &Document, kind: ProbeKind) -> Option<Probe> {
         let probe = match kind {
             ProbeKind::Liveness => &document.vmi.liveness,
             ProbeKind::Readiness => &document.vmi.readiness,
         };
-        let probe = probe.as_ref()?;
-        let network = matches!(probe.handler, Handler::HttpGet(_) | Handler::TcpSocket(_));
-        let probe = (self.network || !network).then(|| probe.clone())?;
+        let probe = probe.clone()?;
         Some(if self.compat { probe.compat() } else { probe })
     }
 }

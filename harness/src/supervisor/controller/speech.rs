@@ -21,6 +21,7 @@ pub(super) enum Topic {
     Reset,
     Pretimeout,
     Pause,
+    Uplink,
     LivenessProbe,
     ReadinessProbe,
 }

@@ -2,6 +2,7 @@
 //! The instances as a table, as `kubectl get` prints them.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::conditions::PrintableStatus;
@@ -17,6 +18,8 @@ pub struct Row {
     pub created_at: Moment,
     /// Its phase.
     pub phase: Phase,
+    /// The address that its guest has shown: IPv4, else IPv6.
+    pub ip: Option<IpAddr>,
     /// Its condition Ready.
     pub ready: bool,
     /// How many came before it in its place.
@@ -28,7 +31,7 @@ pub struct Row {
 impl Row {
     /// Whether nobody would see a difference.
     fn looks_like(&self, other: &Self, with_status: bool) -> bool {
-        let seen = |row: &Self| (row.name.clone(), row.phase, row.ready);
+        let seen = |row: &Self| (row.name.clone(), row.phase, row.ip, row.ready);
         let more = |row: &Self| (row.status, row.restarts);
         seen(self) == seen(other) && (!with_status || more(self) == more(other))
     }
@@ -63,7 +66,7 @@ impl Table {
                 row.name.clone(),
                 age(now.since(row.created_at)),
                 row.phase.name().to_owned(),
-                "<none>".to_owned(),
+                row.ip.map_or("<none>".to_owned(), |ip| ip.to_string()),
                 node.to_owned(),
                 truth(row.ready).to_owned(),
             ];
@@ -74,7 +77,7 @@ impl Table {
         }
         // Lines that come later must stand under those that came before.
         let names = self.rows.iter().map(|row| row.name.chars().count());
-        let widths = [names.max().unwrap_or_default(), 5, 9, 6, 8, 5, 16];
+        let widths = [names.max().unwrap_or_default(), 5, 9, 8, 8, 5, 16];
         let text = aligned(&lines, &widths);
         match (before, text.split_once('\n')) {
             (Some(_), Some((_, rows))) => rows.to_owned(),
@@ -187,6 +190,7 @@ mod tests {
             name: name.to_owned(),
             created_at: Moment::ZERO,
             phase,
+            ip: None,
             ready,
             restarts: 3,
             status: PrintableStatus::CrashLoopBackOff,
@@ -201,9 +205,9 @@ mod tests {
         let now = Moment::ZERO.after(Duration::from_secs(152));
         assert_eq!(
             table.changes(None, now, "host"),
-            "NAME     AGE     PHASE       IP       NODENAME   READY\n\
-             a        2m32s   Running     <none>   host       True\n\
-             longer   2m32s   Failed      <none>   host       False\n"
+            "NAME     AGE     PHASE       IP         NODENAME   READY\n\
+             a        2m32s   Running     <none>     host       True\n\
+             longer   2m32s   Failed      <none>     host       False\n"
         );
         let before = table.clone();
         assert_eq!(table.changes(Some(&before), now, "host"), "");
@@ -211,7 +215,13 @@ mod tests {
         table.rows[0].ready = false;
         assert_eq!(
             table.changes(Some(&before), now, "host"),
-            "a        2m32s   Running     <none>   host       False\n"
+            "a        2m32s   Running     <none>     host       False\n"
+        );
+        let ready = table.clone();
+        table.rows[0].ip = Some(kennel_vmm::dial::GUEST_IPV4.into());
+        assert_eq!(
+            table.changes(Some(&ready), now, "host"),
+            "a        2m32s   Running     10.0.2.2   host       False\n"
         );
         table = before;
         table.with_status = true;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use kennel_vmm::dial::{GUEST_IPV4, GUEST_IPV6};
 use kennel_vmm::protocol::{Command, Ending};
 use serde_json::Value;
 
@@ -344,4 +345,94 @@ fn sigcont_reaches_what_exists() {
     assert_eq!(hand.controller.conditions(InstanceId(0))[1].name, "Paused");
     hand.happens(Happening::Resume);
     assert_eq!(hand.wants(), [format!("tell {:?}", Command::Resume)]);
+}
+
+#[test]
+fn the_table_has_the_address_that_the_guest_shows() {
+    let mut hand = hand("VirtualMachine", ALWAYS, "");
+    let ip = |hand: &Hand| hand.controller.table().rows[0].ip.map(|ip| ip.to_string());
+    hand.runs(0);
+    assert_eq!(ip(&hand), None);
+    for (ipv4, ipv6, shown) in [
+        (None, Some(GUEST_IPV6), Some("fd10:0:2::2")),
+        (Some(GUEST_IPV4), Some(GUEST_IPV6), Some("10.0.2.2")),
+        (Some(GUEST_IPV4), None, Some("10.0.2.2")),
+        (None, None, None),
+        (Some(GUEST_IPV4), None, Some("10.0.2.2")),
+    ] {
+        hand.news(0, News::GuestAddresses { ipv4, ipv6 });
+        assert_eq!(ip(&hand).as_deref(), shown);
+        hand.later(Duration::from_secs(1));
+    }
+    hand.news(0, News::Ended(Ending::GuestPowerOff));
+    assert_eq!(ip(&hand), None, "it has ended");
+    hand.gone(0);
+    hand.runs(1);
+    assert_eq!(ip(&hand), None, "the next has shown none");
+}
+
+#[test]
+fn guests_can_be_connected_to_while_they_run() {
+    const READY: &str = "readinessProbe: {tcpSocket: {port: 1}},";
+    let mut hand = hand("VirtualMachineInstance", "", READY);
+    let endpoints = |hand: &Hand| -> Vec<_> {
+        let all = hand.controller.endpoints().into_iter();
+        all.map(|it| (it.ready, it.ip.is_some())).collect()
+    };
+    hand.created(0);
+    assert_eq!(endpoints(&hand), []);
+    hand.news(0, News::Started);
+    assert_eq!(endpoints(&hand), [(false, false)]);
+    let (ipv4, ipv6) = (Some(GUEST_IPV4), None);
+    hand.news(0, News::GuestAddresses { ipv4, ipv6 });
+    assert_eq!(endpoints(&hand), [(false, true)]);
+    hand.happens(Happening::Probed {
+        instance: InstanceId(0),
+        probe: ProbeKind::Readiness,
+        number: 1,
+        outcome: Outcome::Success,
+    });
+    assert_eq!(endpoints(&hand), [(true, true)]);
+    hand.news(0, News::Paused { by_watchdog: false });
+    assert_eq!(endpoints(&hand), [(false, true)]);
+    hand.news(0, News::Resumed);
+    assert_eq!(endpoints(&hand), [(true, true)]);
+    hand.news(0, News::Ended(Ending::GuestPowerOff));
+    assert_eq!(endpoints(&hand), [], "before its process is gone");
+    hand.gone(0);
+    assert_eq!(endpoints(&hand), []);
+}
+
+#[test]
+fn an_uplink_is_told_of_as_often_as_it_may_be() {
+    let mut hand = hand("VirtualMachineInstance", "", "");
+    hand.runs(0);
+    let down = |retry_ns| News::UplinkDown {
+        message: "passt has ended".into(),
+        retry_ns,
+    };
+    hand.news(0, down(Some(1_500_000_000)));
+    let told = &hand.told()[0];
+    assert_eq!(
+        (&told["reason"], &told["type"]),
+        (&"UplinkDown".into(), &"Warning".into())
+    );
+    assert_eq!(told["message"], "passt has ended; tried again in 1s 500ms");
+    assert_eq!(told["data"]["retry_ns"], 1_500_000_000);
+    hand.news(0, News::UplinkUp);
+    let told = &hand.told()[0];
+    assert_eq!(
+        (&told["reason"], &told["type"]),
+        (&"UplinkUp".into(), &"Normal".into())
+    );
+    let mut told = 2;
+    for _ in 0..1_000 {
+        hand.news(0, News::UplinkUp);
+        told += hand.told().len();
+        hand.news(0, down(None));
+        told += hand.told().len();
+    }
+    assert_eq!(told, 5);
+    hand.later(Duration::from_secs(1));
+    assert_eq!(hand.told()[0]["message"], "passt has ended");
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What the supervisor tells by itself, beside what VM processes tell it.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::json;
@@ -100,6 +101,26 @@ impl Said {
         }
     }
 
+    /// A published port leads to the guest.
+    #[must_use]
+    pub fn port_opened(at: SocketAddr, guest_port: u16) -> Self {
+        let message = format!("{at} leads to port {guest_port} of the guest");
+        Self::normal("PortOpened", message).with(port_data(at, guest_port))
+    }
+
+    /// A published port leads to no guest any more.
+    #[must_use]
+    pub fn port_closed(at: SocketAddr, guest_port: u16) -> Self {
+        Self::normal("PortClosed", format!("{at} is closed")).with(port_data(at, guest_port))
+    }
+
+    /// A published port cannot be opened.
+    #[must_use]
+    pub fn port_failed(at: SocketAddr, guest_port: u16, why: &str) -> Self {
+        let message = format!("{why}; it is tried again when it next has a guest");
+        Self::warning("PortFailed", message).with(port_data(at, guest_port))
+    }
+
     /// With all conditions of the instance, as this leaves them.
     #[must_use]
     pub fn with_conditions(mut self, conditions: &[Condition]) -> Self {
@@ -118,6 +139,10 @@ impl Said {
     pub fn probe_warning(probe: ProbeKind, message: String) -> Self {
         Self::warning("ProbeWarning", message).with(probe_data(probe, None))
     }
+}
+
+fn port_data(at: SocketAddr, guest_port: u16) -> serde_json::Value {
+    json!({ "address": at.to_string(), "guest_port": guest_port })
 }
 
 fn probe_data(probe: ProbeKind, streak: Option<Streak>) -> serde_json::Value {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Which socket an instance's guest agent has: the one of its name, unless another run has that.
+//! Which sockets an instance has: those of its name, unless another run has that.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -11,10 +11,10 @@ use crate::runtime_dir::{RuntimeDir, RuntimeDirError};
 /// Other runs may end while a name is claimed, but not for ever.
 const TRIES: u32 = 100;
 
-/// Why there is no socket.
+/// Why there are no sockets.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ClaimError {
-    /// There is no place for it.
+    /// There is no place for them.
     #[error(transparent)]
     Dir(#[from] RuntimeDirError),
     /// The name cannot be claimed.
@@ -27,49 +27,50 @@ pub(super) enum ClaimError {
     },
 }
 
-/// A socket's path that no other run has, until this is dropped.
+/// Paths of an instance's sockets that no other run has, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Claim {
-    socket: PathBuf,
+    agent: PathBuf,
+    dial: PathBuf,
     lock: PathBuf,
     /// Locked as long as it is open.
     _held: File,
 }
 
-/// The sockets of a run.
+/// The claims of a run.
 #[derive(Debug)]
-pub(super) struct AgentSockets {
+pub(super) struct Claims {
     dir: RuntimeDir,
     /// The directory was not there before.
     made: bool,
 }
 
-impl AgentSockets {
+impl Claims {
     pub(super) const fn new(dir: RuntimeDir) -> Self {
         Self { dir, made: false }
     }
 
-    /// Claims the socket of `name` in `namespace`. While another run has an instance of that name,
+    /// Claims the sockets of `name` in `namespace`. While another run has an instance of that name,
     /// this process's number is added to it.
     pub(super) fn claim(&mut self, namespace: &str, name: &str) -> Result<Claim, ClaimError> {
-        let first = self.dir.agent_socket(namespace, name)?;
-        if let Some(claim) = self.take(first)? {
+        if let Some(claim) = self.take(namespace, name)? {
             return Ok(claim);
         }
-        let number = std::process::id();
-        let second = self
-            .dir
-            .agent_socket(namespace, &format!("{name}-{number}"))?;
-        let lock = lock_of(&second);
-        self.take(second)?.ok_or_else(|| ClaimError::Lock {
-            path: lock,
+        let second = format!("{name}-{}", std::process::id());
+        if let Some(claim) = self.take(namespace, &second)? {
+            return Ok(claim);
+        }
+        Err(ClaimError::Lock {
+            path: lock_of(&self.dir.agent_socket(namespace, &second)?),
             source: ErrorKind::AddrInUse.into(),
         })
     }
 
-    /// None if somebody else has it.
-    fn take(&mut self, socket: PathBuf) -> Result<Option<Claim>, ClaimError> {
-        let lock = lock_of(&socket);
+    /// None if somebody else has them.
+    fn take(&mut self, namespace: &str, name: &str) -> Result<Option<Claim>, ClaimError> {
+        let agent = self.dir.agent_socket(namespace, name)?;
+        let dial = self.dir.dial_socket(namespace, name)?;
+        let lock = lock_of(&agent);
         let failed = |source| ClaimError::Lock {
             path: lock.clone(),
             source,
@@ -90,7 +91,8 @@ impl AgentSockets {
             let ours = held.metadata().map_err(failed)?;
             if fs::metadata(&lock).is_ok_and(|there| there.ino() == ours.ino()) {
                 return Ok(Some(Claim {
-                    socket,
+                    agent,
+                    dial,
                     lock,
                     _held: held,
                 }));
@@ -100,7 +102,7 @@ impl AgentSockets {
     }
 }
 
-impl Drop for AgentSockets {
+impl Drop for Claims {
     fn drop(&mut self) {
         if self.made {
             // It fails while other runs have sockets there.
@@ -110,24 +112,30 @@ impl Drop for AgentSockets {
 }
 
 impl Claim {
-    /// Where the socket is to be.
-    pub(super) fn socket(&self) -> &Path {
-        &self.socket
+    /// Where the guest agent's socket is to be.
+    pub(super) fn agent(&self) -> &Path {
+        &self.agent
+    }
+
+    /// Where the socket to the guest's ports is to be, if it has a network.
+    pub(super) fn dial(&self) -> &Path {
+        &self.dial
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        // A VM process that was killed leaves its socket behind.
-        let _socket = fs::remove_file(&self.socket);
+        // A VM process that was killed leaves its sockets behind.
+        for socket in [&self.agent, &self.dial] {
+            let _socket = fs::remove_file(socket);
+        }
         let _lock = fs::remove_file(&self.lock);
     }
 }
 
-fn lock_of(socket: &Path) -> PathBuf {
-    let mut lock = socket.as_os_str().to_owned();
-    lock.push(".lock");
-    lock.into()
+/// One for all of them.
+fn lock_of(agent: &Path) -> PathBuf {
+    agent.with_extension("lock")
 }
 
 #[cfg(test)]
@@ -138,24 +146,33 @@ mod tests {
     fn a_name_is_had_once_at_a_time() {
         let place = tempfile::tempdir().expect("a directory");
         let path = place.path().join("kennel");
-        let mut sockets = AgentSockets::new(RuntimeDir::at(path.clone()));
-        let mut claim = || sockets.claim("lab", "dog").expect("a claim");
+        let mut claims = Claims::new(RuntimeDir::at(path.clone()));
+        let mut claim = || claims.claim("lab", "dog").expect("a claim");
         let (first, second) = (claim(), claim());
-        let name = |claim: &Claim| {
-            let name = claim.socket().file_name().expect("a name");
-            name.to_string_lossy().into_owned()
+        let names = |claim: &Claim| -> Vec<_> {
+            let paths = [claim.agent(), claim.dial()].into_iter();
+            let names = paths.filter_map(Path::file_name);
+            names
+                .map(|name| name.to_string_lossy().into_owned())
+                .collect()
         };
-        assert_eq!(name(&first), "lab_dog.agent");
-        let other = format!("lab_dog-{}.agent", std::process::id());
-        assert_eq!(name(&second), other);
+        assert_eq!(names(&first), ["lab_dog.agent", "lab_dog.dial"]);
+        let number = std::process::id();
+        let other = ["agent", "dial"].map(|kind| format!("lab_dog-{number}.{kind}"));
+        assert_eq!(names(&second), other);
+        // As VM processes leave them behind.
+        for socket in [second.agent(), second.dial()] {
+            File::create(socket).expect("a file");
+        }
         drop(second);
         let third = claim();
-        assert_eq!(name(&third), other);
+        assert_eq!(names(&third), other);
+        assert!(!third.agent().exists() && !third.dial().exists());
         drop(first);
-        assert_eq!(name(&claim()), "lab_dog.agent");
+        assert_eq!(names(&claim()), ["lab_dog.agent", "lab_dog.dial"]);
         drop(third);
         assert!(path.exists());
-        drop(sockets);
+        drop(claims);
         assert!(!path.exists(), "nothing is left behind");
     }
 }

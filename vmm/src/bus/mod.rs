@@ -2,17 +2,24 @@
 //! The machine's port and memory buses: vm-device's `IoManager` with a PC's manners.
 //!
 //! Unclaimed reads are all ones, unclaimed writes vanish, and a BAR that an access moved is moved
-//! after that access, when no device is being called.
+//! after that access. The manager knows which range is whose; each vCPU thread dispatches by a
+//! [`View`] of it, without a lock.
+
+mod view;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use kennel_pci::{BarChange, BarRange};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use vm_device::bus::{MmioAddress, MmioRange, PioAddress, PioRange};
 use vm_device::device_manager::{IoManager, MmioManager, PioManager};
 use vm_device::{DeviceMmio, DevicePio};
+
+pub use view::View;
+use view::{Placed, Snapshot};
 
 /// A device on the memory bus.
 pub type MmioDevice = Arc<dyn DeviceMmio + Send + Sync>;
@@ -34,18 +41,34 @@ struct PendingMove {
     change: BarChange,
 }
 
+#[derive(Default)]
+struct Moves {
+    queue: Mutex<VecDeque<PendingMove>>,
+    /// How many are in the queue; 0 saves the lock.
+    count: AtomicUsize,
+}
+
 /// BAR moves that accesses left behind, in the order of the accesses.
 #[derive(Clone, Default)]
-pub struct BarMoves(Arc<Mutex<VecDeque<PendingMove>>>);
+pub struct BarMoves(Arc<Moves>);
 
 impl BarMoves {
     /// Remembers that an access moved a BAR of `device`; done by [`Bus::settle`].
     pub fn push(&self, device: MmioDevice, change: BarChange) {
-        self.0.lock().push_back(PendingMove { device, change });
+        let mut queue = self.0.queue.lock();
+        queue.push_back(PendingMove { device, change });
+        self.0.count.store(queue.len(), Ordering::Release);
     }
 
     fn pop(&self) -> Option<PendingMove> {
-        self.0.lock().pop_front()
+        let mut queue = self.0.queue.lock();
+        let first = queue.pop_front();
+        self.0.count.store(queue.len(), Ordering::Release);
+        first
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.count.load(Ordering::Acquire) == 0
     }
 }
 
@@ -55,10 +78,18 @@ impl fmt::Debug for BarMoves {
     }
 }
 
-/// Both buses. Lock order: `io`, then a device's own lock, then `moves`.
+#[derive(Default)]
+struct Ranges {
+    io: IoManager,
+    snapshot: Arc<Snapshot>,
+}
+
+/// Both buses. No device is called with a lock of theirs held.
 #[derive(Default)]
 pub struct Bus {
-    io: RwLock<IoManager>,
+    ranges: Mutex<Ranges>,
+    /// Counts the changes of `ranges`.
+    generation: AtomicU64,
     moves: BarMoves,
 }
 
@@ -88,10 +119,31 @@ impl Bus {
         };
         let range =
             PioRange::new(PioAddress(base), size).map_err(|source| error(source.to_string()))?;
-        self.io
-            .write()
-            .register_pio(range, device)
-            .map_err(|source| error(source.to_string()))
+        self.change(|ranges| {
+            ranges
+                .io
+                .register_pio(range, Arc::clone(&device))
+                .map_err(|source| error(source.to_string()))?;
+            let (base, size) = (base.into(), size.into());
+            Arc::make_mut(&mut ranges.snapshot)
+                .ports
+                .add(Placed { base, size, device });
+            Ok(())
+        })
+    }
+
+    /// Changes the ranges; views see it at their next access.
+    fn change<T>(&self, change: impl FnOnce(&mut Ranges) -> T) -> T {
+        let mut ranges = self.ranges.lock();
+        let result = change(&mut ranges);
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        result
+    }
+
+    fn snapshot(&self) -> (u64, Arc<Snapshot>) {
+        let ranges = self.ranges.lock();
+        let generation = self.generation.load(Ordering::Acquire);
+        (generation, Arc::clone(&ranges.snapshot))
     }
 
     /// Where devices leave the BAR moves for [`Bus::settle`].
@@ -100,84 +152,49 @@ impl Bus {
         self.moves.clone()
     }
 
-    /// Guest read of `data.len()` bytes from `port`.
-    pub fn pio_read(&self, port: u16, data: &mut [u8]) {
-        if self.io.read().pio_read(PioAddress(port), data).is_err() {
-            data.fill(0xff);
-        }
-        self.settle();
-    }
-
-    /// Guest write to `port`.
-    pub fn pio_write(&self, port: u16, data: &[u8]) {
-        if self.io.read().pio_write(PioAddress(port), data).is_err() {
-            log::trace!("write of {data:02x?} to unclaimed port {port:#x}");
-        }
-        self.settle();
-    }
-
-    /// Guest read of `data.len()` bytes at `address`.
-    pub fn mmio_read(&self, address: u64, data: &mut [u8]) {
-        if self
-            .io
-            .read()
-            .mmio_read(MmioAddress(address), data)
-            .is_err()
-        {
-            data.fill(0xff);
-        }
-    }
-
-    /// Guest write at `address`.
-    pub fn mmio_write(&self, address: u64, data: &[u8]) {
-        if self
-            .io
-            .read()
-            .mmio_write(MmioAddress(address), data)
-            .is_err()
-        {
-            log::trace!("write of {data:02x?} to unclaimed address {address:#x}");
-        }
-    }
-
     /// Applies the BAR moves that accesses left behind, in their order.
     pub fn settle(&self) {
-        if self.moves.0.lock().is_empty() {
+        if self.moves.is_empty() {
             return;
         }
-        let mut io = self.io.write();
-        while let Some(PendingMove { device, change }) = self.moves.pop() {
-            if let Some(old) = change.old {
-                unmap(&mut io, &device, old);
+        self.change(|ranges| {
+            while let Some(PendingMove { device, change }) = self.moves.pop() {
+                if let Some(old) = change.old {
+                    ranges.unmap(&device, old);
+                }
+                if let Some(new) = change.new {
+                    ranges.map(device, new);
+                }
             }
-            if let Some(new) = change.new {
-                map(&mut io, device, new);
-            }
+        });
+    }
+}
+
+impl Ranges {
+    /// Only the device that owns the range may lose it: a refused overlap was never mapped.
+    fn unmap(&mut self, device: &MmioDevice, range: BarRange) {
+        let address = MmioAddress(range.start());
+        let ours = self
+            .io
+            .mmio_device(address)
+            .is_some_and(|(at, owner)| at.base() == address && Arc::ptr_eq(owner, device));
+        if ours {
+            drop(self.io.deregister_mmio(address));
+            Arc::make_mut(&mut self.snapshot).memory.remove(address.0);
         }
     }
-}
 
-/// Only the device that owns the range may lose it: a refused overlap was never mapped.
-fn unmap(io: &mut IoManager, device: &MmioDevice, range: BarRange) {
-    let address = MmioAddress(range.start());
-    let ours = io
-        .mmio_device(address)
-        .is_some_and(|(at, owner)| at.base() == address && Arc::ptr_eq(owner, device));
-    if ours {
-        drop(io.deregister_mmio(address));
-    }
-}
-
-fn map(io: &mut IoManager, device: MmioDevice, range: BarRange) {
-    let placed = MmioRange::new(MmioAddress(range.start()), range.len())
-        .and_then(|place| io.register_mmio(place, device));
-    if let Err(error) = placed {
-        // As on hardware, two claimants of one address give no service; the first one stays.
-        log::warn!(
-            "BAR at {:#x}+{:#x} stays unmapped: {error}",
-            range.start(),
-            range.len()
-        );
+    fn map(&mut self, device: MmioDevice, range: BarRange) {
+        let (base, size) = (range.start(), range.len());
+        let placed = MmioRange::new(MmioAddress(base), size)
+            .and_then(|place| self.io.register_mmio(place, Arc::clone(&device)));
+        match placed {
+            Ok(()) => Arc::make_mut(&mut self.snapshot)
+                .memory
+                .add(Placed { base, size, device }),
+            // As on hardware, two claimants of one address give no service; the first one stays.
+            Err(error) => log::warn!("BAR at {base:#x}+{size:#x} stays unmapped: {error}"),
+        }
     }
 }
 
@@ -198,9 +215,15 @@ mod tests {
         fn mmio_write(&self, _base: MmioAddress, _offset: MmioAddressOffset, _data: &[u8]) {}
     }
 
-    fn read(bus: &Bus, address: u64) -> [u8; 4] {
+    fn bus() -> (Arc<Bus>, View) {
+        let bus = Arc::new(Bus::new());
+        let view = View::new(Arc::clone(&bus));
+        (bus, view)
+    }
+
+    fn read(view: &mut View, address: u64) -> [u8; 4] {
         let mut data = [0; 4];
-        bus.mmio_read(address, &mut data);
+        view.mmio_read(address, &mut data);
         data
     }
 
@@ -210,16 +233,16 @@ mod tests {
 
     #[test]
     fn unclaimed_reads_are_all_ones() {
-        let bus = Bus::new();
+        let (_, mut view) = bus();
         let mut data = [0; 2];
-        bus.pio_read(0x1234, &mut data);
+        view.pio_read(0x1234, &mut data);
         assert_eq!(data, [0xff; 2]);
-        assert_eq!(read(&bus, 0xdead_0000), [0xff; 4]);
+        assert_eq!(read(&mut view, 0xdead_0000), [0xff; 4]);
     }
 
     #[test]
     fn moved_bar_answers_at_its_new_place_only() {
-        let bus = Bus::new();
+        let (bus, mut view) = bus();
         let device: MmioDevice = Arc::new(Ramp);
         let moves = bus.bar_moves();
         moves.push(
@@ -239,10 +262,10 @@ mod tests {
             },
         );
         bus.settle();
-        assert_eq!(read(&bus, 0x1004), [0xff; 4]);
-        assert_eq!(read(&bus, 0x2004), [4, 5, 6, 7]);
+        assert_eq!(read(&mut view, 0x1004), [0xff; 4]);
+        assert_eq!(read(&mut view, 0x2004), [4, 5, 6, 7]);
         assert_eq!(
-            read(&bus, 0x200e),
+            read(&mut view, 0x200e),
             [0xff; 4],
             "an access must fit into the range"
         );
@@ -255,12 +278,12 @@ mod tests {
             },
         );
         bus.settle();
-        assert_eq!(read(&bus, 0x2004), [0xff; 4]);
+        assert_eq!(read(&mut view, 0x2004), [0xff; 4]);
     }
 
     #[test]
     fn refused_overlap_cannot_unmap_the_first_claimant() {
-        let bus = Bus::new();
+        let (bus, mut view) = bus();
         let (first, second): (MmioDevice, MmioDevice) = (Arc::new(Ramp), Arc::new(Ramp));
         let moves = bus.bar_moves();
         moves.push(
@@ -288,6 +311,6 @@ mod tests {
             },
         );
         bus.settle();
-        assert_eq!(read(&bus, 0x1000), [0, 1, 2, 3]);
+        assert_eq!(read(&mut view, 0x1000), [0, 1, 2, 3]);
     }
 }
