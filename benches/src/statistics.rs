@@ -1,42 +1,51 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Percentiles, and ratios of medians with the interval that they may lie in.
+//! Quantiles, and ratios with the interval that they may lie in.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Resamplings for the interval of a ratio.
 const RESAMPLINGS: usize = 10_000;
+/// Samples that all resamplings of pooled blocks may look at.
+const POOLED_WORK: usize = 40_000_000;
+/// The same figures from the same samples.
+const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Percentiles of samples in ns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Percentiles {
-    pub(crate) p50: u64,
-    pub(crate) p90: u64,
-    pub(crate) p99: u64,
-    pub(crate) max: u64,
+/// The smallest sample that a share of `quantile` of all are not above; zero without samples.
+pub(crate) fn quantile(samples: &[u64], quantile: f64) -> u64 {
+    let mut samples = samples.to_vec();
+    take_quantile(&mut samples, quantile)
 }
 
-impl Percentiles {
-    /// Of `samples`, in any order; all zero if there are none.
-    pub(crate) fn of(samples: &[u64]) -> Self {
-        let mut sorted = samples.to_vec();
-        sorted.sort_unstable();
-        Self {
-            p50: nearest_rank(&sorted, 50),
-            p90: nearest_rank(&sorted, 90),
-            p99: nearest_rank(&sorted, 99),
-            max: sorted.last().copied().unwrap_or(0),
-        }
+fn take_quantile(samples: &mut [u64], quantile: f64) -> u64 {
+    let index = nearest_rank(samples.len(), quantile);
+    if samples.is_empty() {
+        return 0;
     }
+    *samples.select_nth_unstable(index).1
 }
 
-/// The smallest value that `percent` of all are not above.
-fn nearest_rank<T: Copy + Default>(sorted: &[T], percent: usize) -> T {
-    let rank = sorted.len().saturating_mul(percent).div_ceil(100).max(1);
-    sorted.get(rank - 1).copied().unwrap_or_default()
+/// Index of the nearest rank among `count` sorted values.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share of a count is a count"
+)]
+fn nearest_rank(count: usize, quantile: f64) -> usize {
+    let rank = (count as f64 * quantile).ceil() as usize;
+    rank.clamp(1, count.max(1)) - 1
 }
 
-/// A ratio, by the median of what blocks say, with a 95 % interval from resampling the blocks.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    let index = nearest_rank(values.len(), 0.5);
+    values.get(index).copied().unwrap_or_default()
+}
+
+/// One contender's samples, block by block.
+pub(crate) type Blocks = [Vec<u64>];
+
+/// A ratio with a 95 % interval from resampling the blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Ratio {
     pub(crate) median: f64,
     pub(crate) low: f64,
@@ -44,40 +53,73 @@ pub(crate) struct Ratio {
 }
 
 impl Ratio {
-    /// Of the ratios that each block gave; `None` without blocks.
+    /// The median of what each block says; `None` without blocks.
     pub(crate) fn of(blocks: &[f64]) -> Option<Self> {
-        if blocks.is_empty() {
-            return None;
-        }
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut draw = || {
-            // xorshift64: the same figures from the same samples.
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            let index = state % u64::try_from(blocks.len()).unwrap_or(1);
-            let index = usize::try_from(index).unwrap_or(0);
-            blocks.get(index).copied().unwrap_or_default()
-        };
-        let mut medians: Vec<f64> = (0..RESAMPLINGS)
-            .map(|_| median((0..blocks.len()).map(|_| draw()).collect()))
+        let mut rng = fastrand::Rng::with_seed(SEED);
+        let resampled = (0..RESAMPLINGS)
+            .map(|_| {
+                let drawn = (0..blocks.len()).filter_map(|_| rng.choice(blocks).copied());
+                median(drawn.collect())
+            })
             .collect();
-        medians.sort_unstable_by(f64::total_cmp);
-        let at = |per_mille: usize| {
-            let index = medians.len().saturating_mul(per_mille) / 1000;
-            medians.get(index).copied().unwrap_or_default()
+        (!blocks.is_empty()).then(|| Self::within(median(blocks.to_vec()), resampled))
+    }
+
+    /// Of both sides' quantiles, block by block.
+    pub(crate) fn of_blocks(ours: &Blocks, theirs: &Blocks, share: f64) -> Option<Self> {
+        let both = ours.iter().zip(theirs);
+        let ratios: Vec<f64> = both
+            .filter(|(ours, theirs)| !ours.is_empty() && !theirs.is_empty())
+            .map(|(ours, theirs)| quotient(quantile(ours, share), quantile(theirs, share)))
+            .collect();
+        Self::of(&ratios)
+    }
+
+    /// Of both sides' quantiles over all blocks: for blocks with few samples, and for tails.
+    pub(crate) fn pooled(ours: &Blocks, theirs: &Blocks, share: f64) -> Option<Self> {
+        let count = ours.len().min(theirs.len());
+        let both: Vec<(&Vec<u64>, &Vec<u64>)> = ours.iter().zip(theirs).collect();
+        let samples: usize = both.iter().map(|(a, b)| a.len() + b.len()).sum();
+        let of = |drawn: &[(&Vec<u64>, &Vec<u64>)]| {
+            let (mut ours, mut theirs) = (vec![], vec![]);
+            for (a, b) in drawn {
+                ours.extend_from_slice(a);
+                theirs.extend_from_slice(b);
+            }
+            quotient(
+                take_quantile(&mut ours, share),
+                take_quantile(&mut theirs, share),
+            )
         };
-        Some(Self {
-            median: median(blocks.to_vec()),
-            low: at(25),
-            high: at(975),
-        })
+        let resamplings = (POOLED_WORK / samples.max(1)).clamp(200, RESAMPLINGS);
+        let mut rng = fastrand::Rng::with_seed(SEED);
+        let resampled = (0..resamplings)
+            .map(|_| {
+                let drawn: Vec<_> = (0..count)
+                    .filter_map(|_| rng.choice(&both).copied())
+                    .collect();
+                of(&drawn)
+            })
+            .collect();
+        (samples > 0 && count > 0).then(|| Self::within(of(&both), resampled))
+    }
+
+    fn within(median: f64, mut resampled: Vec<f64>) -> Self {
+        resampled.sort_unstable_by(f64::total_cmp);
+        let at = |share| {
+            let index = nearest_rank(resampled.len(), share);
+            resampled.get(index).copied().unwrap_or(median)
+        };
+        Self {
+            median,
+            low: at(0.025),
+            high: at(0.975),
+        }
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    nearest_rank(&values, 50)
+fn quotient(ours: u64, theirs: u64) -> f64 {
+    ours as f64 / theirs.max(1) as f64
 }
 
 #[cfg(test)]
@@ -85,17 +127,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_samples() {
+    fn quantiles_are_samples() {
         let samples: Vec<u64> = (1..=200).rev().collect();
-        let expected = Percentiles {
-            p50: 100,
-            p90: 180,
-            p99: 198,
-            max: 200,
-        };
-        assert_eq!(Percentiles::of(&samples), expected);
-        assert_eq!(Percentiles::of(&[]).p50, 0);
-        assert_eq!(Percentiles::of(&[7]).p99, 7);
+        let of = |share| quantile(&samples, share);
+        assert_eq!([of(0.5), of(0.9), of(0.99), of(1.0)], [100, 180, 198, 200]);
+        assert_eq!(quantile(&[], 0.5), 0);
+        assert_eq!(quantile(&[7], 0.99), 7);
     }
 
     #[test]
@@ -106,5 +143,22 @@ mod tests {
         assert!(ratio.low < ratio.median && ratio.median < ratio.high);
         assert!(0.8 <= ratio.low && ratio.high <= 1.0, "{ratio:?}");
         assert_eq!(Ratio::of(&[]), None);
+        assert_eq!(Ratio::of(&blocks), Some(ratio), "the same every time");
+    }
+
+    #[test]
+    fn both_ratios_see_a_side_that_takes_half() {
+        let theirs: Vec<Vec<u64>> = (0..20).map(|n| (100 + n..200 + n).collect()).collect();
+        let half = |block: &Vec<u64>| block.iter().map(|sample| sample / 2).collect();
+        let ours: Vec<Vec<u64>> = theirs.iter().map(half).collect();
+        for ratio in [
+            Ratio::of_blocks(&ours, &theirs, 0.5),
+            Ratio::pooled(&ours, &theirs, 0.99),
+        ] {
+            let Ratio { median, low, high } = ratio.expect("blocks");
+            assert!((median - 0.5).abs() < 0.02 && low <= median && median <= high);
+            assert!(high - low < 0.2);
+        }
+        assert_eq!(Ratio::pooled(&[], &theirs, 0.5), None);
     }
 }

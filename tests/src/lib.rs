@@ -5,6 +5,7 @@
 //! host that runs Linux guests, which is this machine or a box. Every tier closes with a line that
 //! says what ran, or why nothing did.
 
+pub mod bench_guest;
 pub mod documents;
 pub mod elf;
 pub mod kennel;

@@ -70,6 +70,16 @@ impl<K: Copy + Ord> DeadlineQueue<K> {
         }
     }
 
+    /// The earliest deadline, and whose it is.
+    ///
+    /// A device that was pinged since is due later than this says. After everything due was served, an owner of many
+    /// devices can call `timer_fired` of each such first one, early, and record what it asks for; then the one timer
+    /// wakes the host for true deadlines only, however many devices there are.
+    #[must_use]
+    pub fn first(&self) -> Option<(VmInstant, K)> {
+        self.by_instant.first().copied()
+    }
+
     /// Takes one device whose deadline has come: call its `timer_fired` and record what it asks for.
     ///
     /// A device that asks for an instant that has passed is due again at once, so a loop over this ends only because no
@@ -196,6 +206,38 @@ mod tests {
             apply(queue.rearm(), &mut timer);
         }
         assert!(devices.iter().all(|device| device.status(at(0)).bites == 1));
+    }
+
+    #[test]
+    fn a_first_deadline_that_a_ping_made_stale_can_be_moved_on() {
+        let mut queue = DeadlineQueue::new();
+        let mut devices: Vec<I6300Esb> =
+            (0..100).map(|_| I6300Esb::new(Config::default())).collect();
+        for (key, device) in devices.iter_mut().enumerate() {
+            let effects = device.config_write(at(key as u64), 0x68, &[2]);
+            let _ = queue.request(key, effects.timer);
+        }
+        let (first, key) = queue.first().expect("somebody waits");
+        assert_eq!((Some(first), key), (devices[0].deadline(), 0));
+        // All are pinged shortly before the first deadline: only the devices know.
+        let now = at(first.as_nanos() - 10);
+        for device in &mut devices {
+            for data in [[0x80, 0], [0x86, 0], [0x00, 1]] {
+                assert_eq!(
+                    device.mmio_write(now, 0x0c, &data).timer,
+                    TimerRequest::Keep
+                );
+            }
+        }
+        assert_eq!(queue.first(), Some((first, 0)));
+        while let Some((at, key)) = queue.first()
+            && devices[key].deadline() != Some(at)
+        {
+            queue.record(key, devices[key].timer_fired(now).timer);
+        }
+        let next = devices.iter().filter_map(I6300Esb::deadline).min();
+        assert_eq!(queue.first().map(|(at, _)| Some(at)), Some(next));
+        assert_eq!(queue.len(), 100);
     }
 
     #[test]

@@ -235,11 +235,7 @@ mod tests {
     #[test]
     fn a_port_is_asked_over_the_dial_socket_and_not_the_agents() {
         let document = spec::parse(DOCUMENT, "a.yaml").unwrap();
-        let options = Options {
-            network: true,
-            ..Options::default()
-        };
-        let asking = Asking::of(&document, options);
+        let asking = Asking::of(&document, Options::default());
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.dial");
         let listener = UnixListener::bind(&path).unwrap();

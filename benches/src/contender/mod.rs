@@ -1,8 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Who is measured: Kennel, QEMU, and the floor. Each guest ends when its contender is dropped.
 
+pub(crate) mod client;
+pub(crate) mod floor_vcpu;
+pub(crate) mod floor_vm;
+pub(crate) mod marked;
+pub(crate) mod qemu_watchdog;
+
 use std::io::Write;
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -148,6 +155,8 @@ impl Running {
         let child = qemu
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            // Ctrl-C is for us alone: what is measured comes to its end.
+            .process_group(0)
             .spawn()
             .map_err(|error| Trouble::new(format!("{QEMU} cannot be started: {error}")))?;
         Ok(Self {

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The smallest machine: KVM, one vCPU, no device. A process of its own that runs the guest, passes
+//! on what it writes to COM1 and takes every other access for nothing.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use kennel_vmm::boot::{self, BootSource, registers};
+use kennel_vmm::hypervisor::Hypervisor;
+use kennel_vmm::memory;
+use kvm_ioctls::{VcpuExit, VcpuFd};
+
+use crate::Trouble;
+
+/// The hidden subcommand: kernel, MiB of memory, command line.
+pub(crate) const SUBCOMMAND: &str = "floor-vm";
+const COM1: u16 = 0x3f8;
+
+pub(crate) fn main(arguments: &[String]) -> ExitCode {
+    let [_, kernel, mib, cmdline] = arguments else {
+        return ExitCode::FAILURE;
+    };
+    match mib
+        .parse()
+        .map_err(Trouble::new)
+        .and_then(|mib: u64| run(Path::new(kernel), mib << 20, cmdline))
+    {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(trouble) => {
+            eprintln!("kennel-benches {SUBCOMMAND}: {trouble}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(kernel: &Path, bytes: u64, cmdline: &str) -> Result<(), Trouble> {
+    let hypervisor = Hypervisor::open().map_err(Trouble::new)?;
+    let memory = memory::map(bytes).map_err(Trouble::new)?;
+    let source = BootSource {
+        kernel,
+        initrd: None,
+        initrd_overlay: &[],
+        cmdline,
+    };
+    let entry = boot::load(&memory, &source, 1).map_err(Trouble::new)?;
+    let vm = hypervisor.build_vm(&memory).map_err(Trouble::new)?;
+    let mut vcpu = hypervisor.build_vcpu(&vm, 0, 1).map_err(Trouble::new)?;
+    let special = vcpu.get_sregs().map_err(Trouble::new)?;
+    vcpu.set_sregs(&registers::special(&entry, &special))
+        .map_err(Trouble::new)?;
+    vcpu.set_regs(&registers::general(&entry))
+        .map_err(Trouble::new)?;
+    loop {
+        step(&mut vcpu)?;
+    }
+}
+
+fn step(vcpu: &mut VcpuFd) -> Result<(), Trouble> {
+    match vcpu.run().map_err(Trouble::new)? {
+        VcpuExit::IoOut(COM1, data) => {
+            let mut out = std::io::stdout();
+            out.write_all(data)
+                .and_then(|()| out.flush())
+                .map_err(Trouble::new)?;
+        }
+        VcpuExit::IoIn(_, data) | VcpuExit::MmioRead(_, data) => data.fill(0xff),
+        VcpuExit::IoOut(..) | VcpuExit::MmioWrite(..) => {}
+        other => return Err(Trouble::new(format!("the vCPU left with {other:?}"))),
+    }
+    Ok(())
+}

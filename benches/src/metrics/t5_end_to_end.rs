@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! T5: one ping, from the guest's writes to the guest again.
+
+use std::path::Path;
+
+use kennel_tests::bench_guest;
+use kennel_vmm::config::{WatchdogAction, WatchdogConfig};
+use kennel_vmm::hypervisor::Hypervisor;
+use kennel_vmm::protocol::{Command, News};
+
+use super::Metric;
+use crate::Trouble;
+use crate::contender::marked::{KennelMarked, Marked};
+use crate::contender::{self, qemu_version};
+use crate::contest::{Contest, Outcome};
+use crate::result::{Measured, Role, Target, Verdict};
+use crate::session::Session;
+use crate::statistics::{Ratio, quantile};
+
+pub(super) const METRIC: Metric = Metric {
+    id: "T5",
+    title: "One ping, end to end",
+    unit: "µs",
+    definition: "Time of a ping in a loop of 18,000 (4,000 in a quick run) in a bare-metal guest, \
+                 which marks the loop's begin and end on COM1; each turn starts the machine anew.",
+    floor: "the same guest on the same KVM in a program that answers no access",
+    peer: "QEMU's pc with its i6300esb, the same guest on the same KVM",
+    target: "ours / floor ≤ 1.03; what we add ≤ 0.10 of what QEMU adds; 3 exits a ping",
+    seconds: [160, 15],
+    measure,
+};
+
+const KENNEL: &str = "Kennel";
+const FLOOR: &str = "floor";
+const QEMU: &str = "QEMU";
+const MIB: u32 = 32;
+
+fn watchdog() -> WatchdogConfig {
+    WatchdogConfig {
+        action: WatchdogAction::None,
+        ..WatchdogConfig::default()
+    }
+}
+
+/// The guest's loop, as one sample in ns a ping.
+fn one(pings: u64, wait_for: impl Fn(u8) -> Result<u64, Trouble>) -> Result<Vec<u64>, Trouble> {
+    let begin = wait_for(b'B')?;
+    let end = wait_for(b'E')?;
+    Ok(vec![(end - begin) / pings])
+}
+
+fn measure(session: &Session, measured: &mut Measured) -> Result<(), Trouble> {
+    Hypervisor::open().map_err(Trouble::new)?;
+    let guest = bench_guest::write();
+    let kernel: &Path = &guest;
+    let digit = session.times(9, 2);
+    let pings = u64::try_from(digit).unwrap_or(1) * bench_guest::PINGS;
+    let cmdline = digit.to_string();
+    let path = kernel.to_string_lossy();
+    let with_qemu = qemu_version().is_some();
+    if !with_qemu {
+        measured.notes.push(format!(
+            "QEMU: absent, {} is not installed",
+            contender::QEMU
+        ));
+    }
+    let qemu = || {
+        let arguments = ["-kernel", &path, "-append", &cmdline, "-no-reboot"];
+        let watchdog = ["-device", "i6300esb,addr=4", "-action", "watchdog=none"];
+        let qemu = Marked::qemu("pc", MIB, &[&arguments[..], &watchdog[..]].concat())?;
+        one(pings, |letter| qemu.wait_for(letter))
+    };
+    let outcome = Contest::default()
+        .with(FLOOR, Role::Floor, || {
+            let floor = Marked::floor(kernel, MIB, &cmdline)?;
+            one(pings, |letter| floor.wait_for(letter))
+        })
+        .with(KENNEL, Role::Kennel, || {
+            let kennel = KennelMarked::start(kernel, MIB, &cmdline, Some(watchdog()))?;
+            one(pings, |letter| kennel.wait_for(letter))
+        })
+        .with_some(QEMU, Role::Qemu, with_qemu.then_some(qemu))
+        .run(session, session.times(20, 2))?;
+    measured.series = outcome.series_with_histograms(1e-3);
+    measured.verdicts = vec![
+        Verdict::ratio(
+            "Kennel / floor",
+            outcome.ratio(KENNEL, FLOOR, 0.5),
+            Target::AtMost(1.03),
+        ),
+        Verdict::ratio(
+            "what Kennel adds / what QEMU adds",
+            added(&outcome),
+            Target::AtMost(0.10),
+        ),
+        Verdict::figure("exits of a ping", exits_per_ping()?, Target::Exactly(3.0)),
+    ];
+    measured.blocks = outcome.noise;
+    Ok(())
+}
+
+/// Over the floor, block by block.
+fn added(outcome: &Outcome) -> Option<Ratio> {
+    let blocks = |name| outcome.of(name).map(|one| &one.blocks);
+    let (floor, kennel, qemu) = (blocks(FLOOR)?, blocks(KENNEL)?, blocks(QEMU)?);
+    let mut ratios = vec![];
+    for ((floor, kennel), qemu) in floor.iter().zip(kennel).zip(qemu) {
+        let [floor, kennel, qemu] = [floor, kennel, qemu].map(|one| quantile(one, 0.5) as f64);
+        if qemu > floor {
+            ratios.push((kennel - floor) / (qemu - floor));
+        }
+    }
+    Ratio::of(&ratios)
+}
+
+/// By our own count of exits, of twice as many pings less as many; `None` without KVM.
+pub(crate) fn exits_per_ping() -> Result<Option<f64>, Trouble> {
+    if Hypervisor::open().is_err() {
+        return Ok(None);
+    }
+    let guest = bench_guest::write();
+    let exits = |digit: &str| {
+        let mut machine = KennelMarked::start(&guest, MIB, digit, Some(watchdog()))?;
+        machine.wait_for(b'E')?;
+        machine.tell(&Command::Status)?;
+        machine.news(|notice| match &notice.news {
+            News::Status(status) => Some(status.exits),
+            _ => None,
+        })
+    };
+    let (few, many) = (exits("1")?, exits("2")?);
+    Ok(Some(
+        many.saturating_sub(few) as f64 / bench_guest::PINGS as f64,
+    ))
+}
