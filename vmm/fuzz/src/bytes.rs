@@ -21,18 +21,6 @@ impl<'a> Bytes<'a> {
         first
     }
 
-    pub(crate) fn array<const N: usize>(&mut self) -> [u8; N] {
-        std::array::from_fn(|_| self.byte())
-    }
-
-    pub(crate) fn u16(&mut self) -> u16 {
-        u16::from_le_bytes(self.array())
-    }
-
-    pub(crate) fn u64(&mut self) -> u64 {
-        u64::from_le_bytes(self.array())
-    }
-
     /// One of `0..end`.
     pub(crate) fn below(&mut self, end: u8) -> u8 {
         self.byte() % end
