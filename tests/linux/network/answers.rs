@@ -57,7 +57,7 @@ const ROWS: [(&str, u16, &str, Verdict); 14] = [
     ),
     ("redirected elsewhere", 7006, "/", Warns("redirect")),
     ("slow", 7008, "/", Well),
-    ("too slow", 7007, "/", Late("no answer within 4 s")),
+    ("too slow", 7007, "/", Late("no answer within 6 s")),
     (
         "no HTTP",
         7010,
@@ -68,7 +68,7 @@ const ROWS: [(&str, u16, &str, Verdict); 14] = [
         "half a body",
         7011,
         "/",
-        Late("body did not end within 4 s (status 200, 5 bytes"),
+        Late("body did not end within 6 s (status 200, 5 bytes"),
     ),
 ];
 
