@@ -16,7 +16,7 @@ mod tutorials;
 mod uplinks;
 
 pub(crate) fn tests(image: &Image) -> Vec<Trial> {
-    let cases: [(&'static str, Body); 4] = [
+    let cases: [(&'static str, Body); 5] = [
         (
             "ports_are_reached_over_a_pause_and_a_reset",
             Box::new(ports::ports),
@@ -26,8 +26,12 @@ pub(crate) fn tests(image: &Image) -> Vec<Trial> {
             Box::new(truth::without_uplink),
         ),
         (
-            "tutorials_documents_end_as_they_say",
-            Box::new(tutorials::documents),
+            "tutorials_instances_end_as_they_say",
+            Box::new(tutorials::instances),
+        ),
+        (
+            "tutorials_machines_go_on_as_they_say",
+            Box::new(tutorials::machines),
         ),
         (
             "servers_that_stop_and_start_are_followed",

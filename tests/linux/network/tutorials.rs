@@ -140,15 +140,12 @@ const HELLO: &str = r"HTTP/1.1 200 OK\nContent-Length: 12\n\nHello World!";
 const HELLO_WITHOUT_LENGTH: &str = r"HTTP/1.1 200 OK\n\nHello World!";
 const FAILURE: &str = r"HTTP/1.1 500 No\nContent-Length: 0\n";
 
-pub(super) fn documents(image: &Image) {
-    // One boots after the other, while those before it wait for their probes.
-    let start = |name, port, answer| Tutorial::start(image, name, port, answer);
-    let http = start("fedora-http-liveness.yaml", 1500, HELLO);
-    let tcp = start("fedora-tcp-liveness.yaml", 1500, HELLO);
-    let ready = start("fedora-http-readiness.yaml", 1500, HELLO_WITHOUT_LENGTH);
-    let lab_http = start("lab-http-liveness.yaml", 8081, HELLO);
-    let lab_both = start("lab-http-both.yaml", 8081, HELLO);
-    let lab_tcp = start("lab-tcp-liveness.yaml", 8081, HELLO);
+/// Of instances. One boots after the other, while those before it wait for their probes.
+pub(super) fn instances(image: &Image) {
+    let start = |name, answer| Tutorial::start(image, name, 1500, answer);
+    let http = start("fedora-http-liveness.yaml", HELLO);
+    let tcp = start("fedora-tcp-liveness.yaml", HELLO);
+    let ready = start("fedora-http-readiness.yaml", HELLO_WITHOUT_LENGTH);
     for mut alive in [http, tcp] {
         alive.stop_after(4);
         alive.refuses("liveness", 3);
@@ -156,9 +153,17 @@ pub(super) fn documents(image: &Image) {
         assert_eq!(alive.run.ended(), Some(3), "the instance has Failed");
     }
     flips(ready);
-    cycles(lab_http);
-    is_ready_until_it_ends(lab_both);
-    lives_while_it_is_not_ready(lab_tcp);
+}
+
+/// Of machines, which get another instance.
+pub(super) fn machines(image: &Image) {
+    let start = |name| Tutorial::start(image, name, 8081, HELLO);
+    let http = start("lab-http-liveness.yaml");
+    let both = start("lab-http-both.yaml");
+    let tcp = start("lab-tcp-liveness.yaml");
+    cycles(http);
+    is_ready_until_it_ends(both);
+    lives_while_it_is_not_ready(tcp);
 }
 
 /// Three answers in a row make it ready, three failures in a row end that, and nothing else does.
