@@ -41,11 +41,9 @@ fn start(image: &Image) -> Operated {
 
 /// It is ready, and its port open; where.
 fn becomes_ready(run: &mut Operated) -> SocketAddr {
-    let opened = run.event("the port or readiness", |event| {
-        event["reason"] == "PortOpened"
-    });
-    assert_eq!(opened["data"]["guest_port"], 8080, "{opened}");
     run.reason("Ready");
+    let opened = run.reason("PortOpened");
+    assert_eq!(opened["data"]["guest_port"], 8080, "{opened}");
     let address = opened["data"]["address"].as_str().expect("an address");
     let address = address.parse().expect("an address");
     let mut stream = TcpStream::connect(address).expect("it is open");
