@@ -14,7 +14,7 @@ use crate::statistics::Ratio;
 pub(crate) const FORMAT: u32 = 1;
 /// Beyond this share of noisy blocks a metric gives no verdict.
 const MOST_NOISY: f64 = 0.3;
-/// Bins of a histogram, at most.
+/// Bins of a histogram to a factor of ten, at the same places for everybody.
 const BINS: f64 = 48.0;
 
 /// A run.
@@ -137,21 +137,21 @@ impl Series {
 
     /// To be drawn with a histogram of logarithmic bins.
     pub(crate) fn with_histogram(mut self, samples: &[u64], scale: f64) -> Self {
-        let low = samples.iter().min().copied().unwrap_or(0).max(1) as f64;
-        let high = samples.iter().max().copied().unwrap_or(0).max(2) as f64;
-        let width = ((high / low).powf(1.0 / BINS)).max(1.02);
-        let mut edge = low;
-        while edge <= high {
-            let range = edge..edge * width;
-            let inside = |sample: &&u64| range.contains(&((**sample).max(1) as f64));
-            let count = u64::try_from(samples.iter().filter(inside).count()).unwrap_or(0);
-            self.histogram.push(Bin {
-                low: range.start * scale,
-                high: range.end * scale,
-                count,
-            });
-            edge = range.end;
-        }
+        let bin = |sample: u64| (sample.max(1) as f64).log10().mul_add(BINS, 1e-9).floor();
+        let edge = |bin: f64| 10_f64.powf(bin / BINS) * scale;
+        let mut bins: Vec<f64> = samples.iter().map(|sample| bin(*sample)).collect();
+        bins.sort_unstable_by(f64::total_cmp);
+        self.histogram = bins
+            .chunk_by(|one, other| one.total_cmp(other).is_eq())
+            .filter_map(|same| {
+                let first = *same.first()?;
+                Some(Bin {
+                    low: edge(first),
+                    high: edge(first + 1.0),
+                    count: u64::try_from(same.len()).ok()?,
+                })
+            })
+            .collect();
         self
     }
 }

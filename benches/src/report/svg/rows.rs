@@ -36,12 +36,13 @@ pub(super) fn histograms(
     let across = Axis::logarithmic(low, high, LEFT, WIDTH - RIGHT);
     let mut canvas = Canvas::default();
     let at = drawn.iter().find_map(|one| one.x);
-    let title = match (at, &measured.axis) {
-        (Some(x), Some(axis)) => format!("{title} ({axis}: {})", figure(x)),
-        _ => title.to_owned(),
-    };
-    canvas.text([8.0, 14.0], Anchor::Start, "title", &title);
+    canvas.text([8.0, 14.0], Anchor::Start, "title", title);
     let mut y = TITLE;
+    if let (Some(x), Some(axis)) = (at, &measured.axis) {
+        let words = format!("{axis}: {}", figure(x));
+        canvas.text([8.0, y + 6.0], Anchor::Start, "", &words);
+        y += NAME;
+    }
     for one in &drawn {
         let class = role(one.role);
         canvas.mark([LEFT + 5.0, y + NAME - 8.0], one.role);
@@ -77,7 +78,7 @@ pub(super) fn histograms(
     Some(Chart {
         name,
         height: y + BELOW,
-        title,
+        title: title.to_owned(),
         body: canvas.0,
     })
 }
