@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::Host;
 use crate::noise::Noise;
-use crate::statistics::Ratio;
+use crate::statistics::{ENOUGH, Ratio};
 
 /// The layout of the JSON file.
 pub(crate) const FORMAT: u32 = 1;
@@ -184,7 +184,7 @@ pub(crate) enum Outcome {
     Met,
     /// The whole interval misses it.
     Missed,
-    /// The target lies within the interval, or the machine was too noisy.
+    /// The target lies within the interval, or there were too few blocks, or too noisy ones.
     Unclear,
     /// The other side is not installed, or this machine cannot run it.
     Absent,
@@ -249,9 +249,11 @@ impl Verdict {
             value: ratio.map(|ratio| ratio.median),
             interval: ratio.map(|ratio| (ratio.low, ratio.high)),
             target,
-            outcome: ratio.map_or(Outcome::Absent, |Ratio { low, high, .. }| {
-                target.judge(low..=high)
-            }),
+            outcome: match ratio {
+                None => Outcome::Absent,
+                Some(few) if few.blocks < ENOUGH => Outcome::Unclear,
+                Some(ratio) => target.judge(ratio.low..=ratio.high),
+            },
         }
     }
 }
@@ -291,12 +293,16 @@ mod tests {
                 median: 1.0,
                 low,
                 high,
+                blocks: ENOUGH,
             })
         };
         let judge = |low, high| Verdict::ratio("", ratio(low, high), Target::AtMost(1.1)).outcome;
         assert_eq!(judge(0.9, 1.1), Outcome::Met);
         assert_eq!(judge(0.9, 1.2), Outcome::Unclear);
         assert_eq!(judge(1.11, 1.2), Outcome::Missed);
+        let few = Ratio::of(&[1.0; ENOUGH - 1]);
+        let few = Verdict::ratio("", few, Target::AtMost(2.0));
+        assert_eq!(few.outcome, Outcome::Unclear, "too few blocks");
         let absent = Verdict::ratio("", None, Target::AtMost(1.0));
         assert_eq!(absent.outcome, Outcome::Absent);
         let exactly = |value| Verdict::figure("", Some(value), Target::Exactly(3.0)).outcome;
@@ -318,7 +324,7 @@ mod tests {
             blocks: vec![noise(0.5), noise(0.0)],
             verdicts: vec![
                 Verdict::figure("counted", Some(0.0), Target::Exactly(0.0)),
-                Verdict::ratio("timed", Ratio::of(&[1.0]), Target::AtMost(2.0)),
+                Verdict::ratio("timed", Ratio::of(&[1.0; ENOUGH]), Target::AtMost(2.0)),
             ],
             ..Measured::default()
         };

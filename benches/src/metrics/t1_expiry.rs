@@ -56,7 +56,7 @@ const POINTS: [Point; 6] = [
     point(100, [3, 25], Some([3, 4]), Some(0.8)),
     point(1_000, [3, 12], Some([3, 3]), Some(0.25)),
     point(3_000, [5, 3], None, None),
-    point(10_000, [5, 2], Some([3, 1]), Some(0.03)),
+    point(10_000, [5, 2], Some([5, 1]), Some(0.03)),
     point(30_000, [7, 1], None, Some(0.01)),
     point(60_000, [5, 1], None, None),
 ];

@@ -9,6 +9,8 @@ use crate::result::{Measured, Series};
 const TITLE: f64 = 24.0;
 const NAME: f64 = 16.0;
 const ROW: f64 = 34.0;
+/// Between a row's name and its highest bar.
+const AIR: f64 = 5.0;
 const GAP: f64 = 8.0;
 const BELOW: f64 = 38.0;
 const LEFT: f64 = 12.0;
@@ -59,13 +61,17 @@ pub(super) fn histograms(
         for bin in one.histogram.iter().filter(|bin| bin.count > 0) {
             let (from, to) = (across.place(bin.low), across.place(bin.high));
             // A single sample is still seen.
-            let height = (bin.count as f64 / most as f64 * ROW).max(1.5);
+            let height = (bin.count as f64 / most as f64 * (ROW - AIR)).max(1.5);
             let size = [(to - from - 0.5).max(1.0), height];
             canvas.rect([from, bottom - height], size, &format!("bar {class}"));
         }
         canvas.line([LEFT, bottom], [WIDTH - RIGHT, bottom], "grid");
         let median = across.place(one.p50);
-        canvas.line([median, bottom - ROW], [median, bottom + 3.0], "median");
+        canvas.line(
+            [median, bottom - ROW + AIR],
+            [median, bottom + 3.0],
+            "median",
+        );
         y = bottom + GAP;
     }
     for tick in across.ticks() {
