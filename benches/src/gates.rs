@@ -38,7 +38,7 @@ const BOUNDS: [Bound; 4] = [
     Bound {
         operation: workload::DISPATCH,
         what: "dispatch of an exit, 16 ranges",
-        instructions: 330.0,
+        instructions: 90.0,
         allocations: 0.0,
     },
 ];
