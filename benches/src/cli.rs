@@ -177,7 +177,14 @@ fn wanted(arguments: &RunArguments) -> Result<Vec<&'static Metric>, Trouble> {
             ids.join(", ")
         )));
     }
-    let asked = |id: &str| arguments.only.is_empty() || arguments.only.iter().any(|one| one == id);
+    let able = |id: &str| !id.ends_with("-linux") || arguments.kernel.is_some();
+    if arguments.only.is_empty() && arguments.kernel.is_none() {
+        eprintln!("left out, for want of --kernel and --initrd: metrics with a Linux guest");
+    }
+    let asked = |id: &str| match &arguments.only[..] {
+        [] => able(id),
+        only => only.iter().any(|one| one == id),
+    };
     Ok(ALL.iter().filter(|metric| asked(metric.id)).collect())
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use i6300esb::{Config, I6300Esb, TimerRequest, VmInstant};
+use i6300esb::{Config, DeadlineQueue, I6300Esb, TimerRequest, VmInstant};
 use kennel::moment::Moment;
 use kennel::probe::worker::{Timing, Worker};
 use kennel::probe::{Outcome, ProbeKind};
@@ -23,6 +23,8 @@ pub(crate) const PING: &str = "ping";
 pub(crate) const DISPATCH: &str = "dispatch";
 /// The same through vm-device's `IoManager` alone.
 pub(crate) const DISPATCH_PLAIN: &str = "dispatch-plain";
+/// One expiry of one of a thousand watchdogs on one queue: taken, served, recorded.
+pub(crate) const EXPIRY: &str = "expiry";
 /// One attempt of a probe, from due to finished, through the kubelet's worker.
 pub(crate) const PROBE_STEP: &str = "probe-step";
 
@@ -51,6 +53,7 @@ pub(crate) fn named(name: &str) -> Option<fn(u64)> {
                 black_box(io.mmio_write(address, &black_box([1, 0])).is_ok());
             }
         }),
+        EXPIRY => Some(expiries),
         PROBE_STEP => Some(probe_steps),
         _ => None,
     }
@@ -159,6 +162,28 @@ impl Ranges {
         }
         bus.settle();
         View::new(bus)
+    }
+}
+
+fn expiries(count: u64) {
+    let at = VmInstant::from_nanos;
+    let mut queue = DeadlineQueue::new();
+    let mut devices: Vec<I6300Esb> = vec![];
+    for key in 0..1_000_usize {
+        // Each at an instant of its own.
+        let device = armed(at(u64::try_from(key).unwrap_or(0) * 1_000), 1_000);
+        if let Some(due) = device.deadline() {
+            queue.record(key, TimerRequest::ArmAt(due));
+        }
+        devices.push(device);
+    }
+    for _ in 0..count {
+        if let Some((now, _)) = queue.first()
+            && let Some(key) = queue.pop_due(black_box(now))
+            && let Some(device) = devices.get_mut(key)
+        {
+            queue.record(key, device.timer_fired(now).timer);
+        }
     }
 }
 

@@ -155,6 +155,7 @@ impl Running {
         let child = qemu
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            .stderr(Stdio::null())
             // Ctrl-C is for us alone: what is measured comes to its end.
             .process_group(0)
             .spawn()

@@ -27,7 +27,7 @@ pub(super) const METRIC: Metric = Metric {
     floor: "calling the device",
     peer: "vm-device's IoManager without the machine's bus around it",
     target: "≤ 10 ns and ≤ 60 instructions with 16 ranges; ≤ 0.5 × vm-device; 256 ranges ≤ 1.5 × 1",
-    seconds: [60, 10],
+    seconds: [15, 6],
     measure,
 };
 
