@@ -6,6 +6,7 @@
 //! says what ran, or why nothing did.
 
 pub mod bench_guest;
+pub mod boot_mark;
 pub mod documents;
 pub mod elf;
 pub mod kennel;

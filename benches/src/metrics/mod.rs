@@ -14,6 +14,7 @@ mod t7_actions;
 mod t8_pause;
 mod t9_load;
 mod v1_start;
+mod v2_boot;
 mod v3_memory;
 mod v4_dispatch;
 
@@ -58,6 +59,7 @@ pub(crate) const ALL: &[Metric] = &[
     t8_pause::METRIC,
     t9_load::METRIC,
     v1_start::METRIC,
+    v2_boot::METRIC,
     v3_memory::METRIC,
     a1_round_trip::BARE_METAL,
     a1_round_trip::LINUX,
@@ -74,11 +76,6 @@ pub(crate) const MISSING: &[(&str, &str, &str)] = &[
         "T6",
         "End of stage 1 to the guest's handler",
         "not written yet; QEMU has no stage-1 interrupt to stand beside it",
-    ),
-    (
-        "V2",
-        "Boot of a Linux kernel to init",
-        "not written yet; needs a KVM that runs Linux",
     ),
     ("V5", "Exits for a console byte", "not written yet"),
     ("V6", "CPU of an idle machine", "not written yet"),
