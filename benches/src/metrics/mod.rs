@@ -2,6 +2,7 @@
 //! The metrics, a file each, and the list of them.
 
 mod a1_round_trip;
+mod p6_load;
 mod s1_burst;
 mod s2_memory;
 mod s3_idle;
@@ -59,6 +60,7 @@ pub(crate) const ALL: &[Metric] = &[
     t9_load::METRIC,
     v1_start::METRIC,
     v3_memory::METRIC,
+    p6_load::METRIC,
     a1_round_trip::BARE_METAL,
     a1_round_trip::LINUX,
 ];
@@ -86,7 +88,7 @@ pub(crate) const MISSING: &[(&str, &str, &str)] = &[
     ("A3", "Guest-ping under stress", "not written yet"),
     (
         "P1",
-        "CPU and memory of probes, and P2 to P6",
+        "CPU and memory of probes by their number, and P3, P4",
         "not written yet",
     ),
 ];

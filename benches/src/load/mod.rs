@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Probes by the thousand against one guest.
+
+pub(crate) mod accounts;
+pub(crate) mod engine;
+pub(crate) mod floor;
+pub(crate) mod model;
+mod stack;
+
+use std::hint::spin_loop;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use kennel::probe::worker::Timing;
+use kennel::spec::{Handler, HttpGet, TcpSocket};
+
+pub(crate) use stack::{HTTP_PORT, Health, SILENT_PORT, TCP_PORT};
+
+/// How the metrics of probes are measured.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Options {
+    /// P6: this many HTTP probes and as many TCP probes [default: 50, then 1000]
+    #[arg(long, value_name = "N")]
+    pub(crate) probes: Option<u32>,
+    /// P6: how long [default: 120]
+    #[arg(long, value_name = "S")]
+    pub(crate) seconds: Option<u64>,
+    /// P6: threads beside that compute without end [default: 2]
+    #[arg(long, value_name = "H")]
+    pub(crate) hogs: Option<usize>,
+}
+
+/// Once a second, as the kubelet's own stress test has it, and every failure counts.
+pub(crate) const EVERY_SECOND: Timing = Timing {
+    initial_delay: Duration::ZERO,
+    timeout: Duration::from_secs(1),
+    period: Duration::from_secs(1),
+    success_threshold: 1,
+    failure_threshold: 1,
+};
+
+pub(crate) fn http_get(port: u16) -> Handler {
+    Handler::HttpGet(HttpGet {
+        port,
+        path: "/".into(),
+        host: None,
+        https: false,
+        headers: vec![],
+    })
+}
+
+pub(crate) const fn tcp_socket(port: u16) -> Handler {
+    Handler::TcpSocket(TcpSocket { port, host: None })
+}
+
+/// Threads that compute until this is dropped.
+pub(crate) struct Hogs(Arc<AtomicBool>, Vec<JoinHandle<()>>);
+
+impl Hogs {
+    pub(crate) fn start(count: usize) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let hog = |_| {
+            let stop = Arc::clone(&stop);
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    spin_loop();
+                }
+            })
+        };
+        let hogs = (0..count).map(hog).collect();
+        Self(stop, hogs)
+    }
+}
+
+impl Drop for Hogs {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+        for hog in self.1.drain(..) {
+            let _ended = hog.join();
+        }
+    }
+}
