@@ -80,11 +80,15 @@ g_bite:
     call g_arm
     jmp g_stop
 
-# Gate 2 leads to a handler that says so and arms again.
+# Gate 2 leads to a handler that says so and arms again; the call pushes where that is.
 g_nmi:
-    call 5f
-5:  pop eax
-    add eax, offset g_on_nmi - 5b
+    call g_set_gate
+g_on_nmi:
+    G_SAY 'N'
+    call g_arm
+    iretd
+g_set_gate:
+    pop eax
     mov esi, G_IDT
     mov [esi + 16], ax
     mov cx, cs
@@ -97,10 +101,6 @@ g_nmi:
     lidt [esi + 256]
     call g_arm
     jmp g_stop
-g_on_nmi:
-    G_SAY 'N'
-    call g_arm
-    iretd
 
 g_arm:
     mov word ptr [edi + G_RELOAD], 0x80
