@@ -78,30 +78,35 @@ impl Ratio {
     /// Of both sides' quantiles over all blocks: for blocks with few samples, and for tails.
     pub(crate) fn pooled(ours: &Blocks, theirs: &Blocks, share: f64) -> Option<Self> {
         let count = ours.len().min(theirs.len());
-        let both: Vec<(&Vec<u64>, &Vec<u64>)> = ours.iter().zip(theirs).collect();
-        let samples: usize = both.iter().map(|(a, b)| a.len() + b.len()).sum();
-        let of = |drawn: &[(&Vec<u64>, &Vec<u64>)]| {
-            let (mut ours, mut theirs) = (vec![], vec![]);
-            for (a, b) in drawn {
-                ours.extend_from_slice(a);
-                theirs.extend_from_slice(b);
-            }
+        let samples = ours.iter().chain(theirs).map(Vec::len).sum();
+        Self::resampled(count, samples, |drawn| {
             quotient(
-                take_quantile(&mut ours, share),
-                take_quantile(&mut theirs, share),
+                pooled_quantile(ours, drawn, share),
+                pooled_quantile(theirs, drawn, share),
             )
-        };
-        let resamplings = (POOLED_WORK / samples.max(1)).clamp(200, RESAMPLINGS);
+        })
+    }
+
+    /// What `of` makes of `count` blocks, by their indices, and of resampled ones.
+    pub(crate) fn resampled(
+        count: usize,
+        samples: usize,
+        of: impl Fn(&[usize]) -> f64,
+    ) -> Option<Self> {
+        if count == 0 || samples == 0 {
+            return None;
+        }
+        let resamplings = (POOLED_WORK / samples).clamp(200, RESAMPLINGS);
         let mut rng = fastrand::Rng::with_seed(SEED);
+        let mut drawn = vec![0; count];
         let resampled = (0..resamplings)
             .map(|_| {
-                let drawn: Vec<_> = (0..count)
-                    .filter_map(|_| rng.choice(&both).copied())
-                    .collect();
+                drawn.fill_with(|| rng.usize(..count));
                 of(&drawn)
             })
             .collect();
-        (samples > 0 && count > 0).then(|| Self::within(of(&both), resampled))
+        let all: Vec<usize> = (0..count).collect();
+        Some(Self::within(of(&all), resampled))
     }
 
     fn within(median: f64, mut resampled: Vec<f64>) -> Self {
@@ -116,6 +121,13 @@ impl Ratio {
             high: at(0.975),
         }
     }
+}
+
+/// A quantile of the samples of the blocks that were drawn.
+pub(crate) fn pooled_quantile(blocks: &Blocks, drawn: &[usize], share: f64) -> u64 {
+    let of = drawn.iter().filter_map(|index| blocks.get(*index));
+    let mut samples: Vec<u64> = of.flatten().copied().collect();
+    take_quantile(&mut samples, share)
 }
 
 fn quotient(ours: u64, theirs: u64) -> f64 {

@@ -29,6 +29,8 @@ pub(crate) fn tests(image: &Image) -> Vec<Trial> {
 const BOUND: Duration = Duration::from_secs(60);
 /// As long as it takes to learn that nobody answers.
 const SHORT: Duration = Duration::from_millis(1500);
+/// Clients at once; the guest's web server lets no more than nine wait.
+const MANY: usize = 8;
 const HTTP: u16 = 8080;
 const ECHO: u16 = 9000;
 const NOBODY: u16 = 81;
@@ -106,6 +108,15 @@ fn echoes(socket: &Path) {
     assert!(got == sent, "{} of {} bytes", got.len(), sent.len());
 }
 
+/// Many at once, each of which is served.
+fn serves_many(socket: &Path) {
+    std::thread::scope(|scope| {
+        for _ in 0..MANY {
+            scope.spawn(|| serves(socket, Target::GuestIpv4));
+        }
+    });
+}
+
 fn has_ipv4(news: &News) -> Option<()> {
     let News::GuestAddresses { ipv4, .. } = news else {
         return None;
@@ -155,6 +166,7 @@ fn ports(image: &Image) {
     let (answer, _) = dial(&socket, elsewhere, HTTP, SHORT);
     assert_eq!(reason(&answer), Reason::Unreachable, "{answer}");
     echoes(&socket);
+    serves_many(&socket);
     machine.news("an IPv6 address of the guest's", has_ipv6);
     serves(&socket, Target::GuestIpv6);
 

@@ -7,7 +7,7 @@
 //! | | |
 //! |---|---|
 //! | `b` | arms the watchdog at 00:04.0 with 1.2 s and halts, so that it bites |
-//! | `n` | the same; its NMI handler writes `N` and arms again |
+//! | `n` | the same; its NMI handler writes `N` and halts for good |
 //! | digit | writes `B`, pings the watchdog so many times [`PINGS`], writes `E`, halts |
 //! | other | halts |
 //!

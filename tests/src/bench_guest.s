@@ -80,13 +80,13 @@ g_bite:
     call g_arm
     jmp g_stop
 
-# Gate 2 leads to a handler that says so and arms again; the call pushes where that is.
+# Gate 2 leads to a handler that says so; the call pushes where that is.
 g_nmi:
     call g_set_gate
 g_on_nmi:
     G_SAY 'N'
-    call g_arm
-    iretd
+    # Not every software KVM knows IRET in protected mode: one NMI a boot.
+    jmp g_stop
 g_set_gate:
     pop eax
     mov esi, G_IDT

@@ -14,9 +14,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use kennel::probe::worker::Timing;
-use kennel::spec::{Handler, HttpGet, TcpSocket};
+use kennel::spec::{self, Handler};
 
-pub(crate) use stack::{HTTP_PORT, Health, SILENT_PORT, TCP_PORT};
+pub(crate) use stack::{HTTP_PORT, TCP_PORT};
+
+use crate::Trouble;
 
 /// How the metrics of probes are measured.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -41,18 +43,16 @@ pub(crate) const EVERY_SECOND: Timing = Timing {
     failure_threshold: 1,
 };
 
-pub(crate) fn http_get(port: u16) -> Handler {
-    Handler::HttpGet(HttpGet {
-        port,
-        path: "/".into(),
-        host: None,
-        https: false,
-        headers: vec![],
-    })
-}
-
-pub(crate) const fn tcp_socket(port: u16) -> Handler {
-    Handler::TcpSocket(TcpSocket { port, host: None })
+/// `httpGet` or `tcpSocket` of this port, as a document has it.
+pub(crate) fn handler(kind: &str, port: u16) -> Result<Handler, Trouble> {
+    let document = format!(
+        "{{apiVersion: kubevirt.io/v1, kind: VirtualMachineInstance, metadata: {{name: a}}, spec: \
+         {{readinessProbe: {{{kind}: {{port: {port}}}}}, domain: {{devices: {{}}, resources: \
+         {{requests: {{memory: 64M}}}}}}}}}}"
+    );
+    let document = spec::parse(&document, "a probe").map_err(Trouble::new)?;
+    let probe = document.vmi.readiness.ok_or("a document without its probe");
+    Ok(probe.map_err(Trouble::new)?.handler)
 }
 
 /// Threads that compute until this is dropped.

@@ -8,12 +8,12 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use kennel_virtio::{Interrupts, NetEffects};
 use kennel_vmm::config::{NetworkConfig, Uplink};
 use kennel_vmm::process::network::{Card, Network};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::stack::{Health, Stack};
@@ -28,65 +28,61 @@ const RING: usize = 256;
 const ROUND: usize = 64;
 const READY: &str = "ready\n";
 /// How often the guest looks for what was lost.
-const GLANCE: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 50_000_000,
-};
+const GLANCE: Duration = Duration::from_millis(50);
 
 type Frames = VecDeque<Vec<u8>>;
 
-/// One direction.
 #[derive(Debug)]
-struct Ring {
-    frames: Mutex<Frames>,
+struct Queues {
+    to_guest: Mutex<Frames>,
+    /// Rings when the guest had nothing to do and has.
+    interrupt: Condvar,
+    from_guest: Mutex<Frames>,
+    /// And this one for the link.
     doorbell: EventFd,
 }
 
-impl Ring {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            frames: Mutex::default(),
-            doorbell: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
-        })
-    }
-
-    fn with<R>(&self, act: impl FnOnce(&mut Frames) -> R) -> R {
-        act(&mut self.frames.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Puts in what there is room for; rings if the other side had nothing to do.
-    fn put(&self, frames: &mut dyn Iterator<Item = Vec<u8>>) -> usize {
-        let (was_empty, count) = self.with(|ring| {
-            let before = ring.len();
-            ring.extend(frames.take(RING.saturating_sub(before)));
-            (before == 0, ring.len() - before)
-        });
-        if was_empty && count > 0 {
-            self.ring();
-        }
-        count
-    }
-
-    fn ring(&self) {
-        // Only a full counter fails, and then the other side is awake already.
-        let _rung = self.doorbell.write(1);
-    }
+fn lock(frames: &Mutex<Frames>) -> MutexGuard<'_, Frames> {
+    frames.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-#[derive(Clone, Debug)]
-struct Queues {
-    to_guest: Arc<Ring>,
-    from_guest: Arc<Ring>,
+/// Puts in what there is room for: how many, and whether there was nothing before.
+fn put(ring: &Mutex<Frames>, frames: &mut dyn Iterator<Item = Vec<u8>>) -> (usize, bool) {
+    let mut ring = lock(ring);
+    let before = ring.len();
+    ring.extend(frames.take(RING.saturating_sub(before)));
+    (ring.len() - before, before == 0)
 }
 
 impl Queues {
     fn new() -> std::io::Result<Self> {
         Ok(Self {
-            to_guest: Arc::new(Ring::new()?),
-            from_guest: Arc::new(Ring::new()?),
+            to_guest: Mutex::default(),
+            interrupt: Condvar::new(),
+            from_guest: Mutex::default(),
+            doorbell: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
         })
     }
+
+    /// What has come for the guest, or nothing for a while.
+    fn wait(&self) -> Frames {
+        let ring = lock(&self.to_guest);
+        let waited = self
+            .interrupt
+            .wait_timeout_while(ring, GLANCE, |ring| ring.is_empty());
+        let (mut ring, _late) = waited.unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *ring)
+    }
+
+    fn ring(&self) {
+        // Only a full counter fails, and then the link is awake already.
+        let _rung = self.doorbell.write(1);
+    }
 }
+
+/// The link's end of them.
+#[derive(Debug)]
+struct ModelCard(Arc<Queues>);
 
 const fn quiet(more: bool) -> NetEffects {
     NetEffects {
@@ -96,9 +92,9 @@ const fn quiet(more: bool) -> NetEffects {
     }
 }
 
-impl Card for Queues {
+impl Card for ModelCard {
     fn work(&self) -> &EventFd {
-        &self.from_guest.doorbell
+        &self.0.doorbell
     }
 
     fn is_driven(&self) -> bool {
@@ -110,19 +106,21 @@ impl Card for Queues {
     }
 
     fn transmit(&mut self, sink: &mut dyn FnMut(&[u8])) -> NetEffects {
-        let (round, more) = self.from_guest.with(|ring| {
-            let round: Frames = ring.drain(..ring.len().min(ROUND)).collect();
-            (round, !ring.is_empty())
-        });
+        let mut ring = lock(&self.0.from_guest);
+        let count = ring.len().min(ROUND);
+        let round: Frames = ring.drain(..count).collect();
+        let more = !ring.is_empty();
+        drop(ring);
         round.iter().for_each(|frame| sink(frame));
         quiet(more)
     }
 
     fn receive(&mut self, frames: &mut dyn Iterator<Item = &[u8]>) -> (usize, NetEffects) {
-        (
-            self.to_guest.put(&mut frames.map(<[u8]>::to_vec)),
-            quiet(false),
-        )
+        let (count, was_empty) = put(&self.0.to_guest, &mut frames.map(<[u8]>::to_vec));
+        if was_empty && count > 0 {
+            self.0.interrupt.notify_one();
+        }
+        (count, quiet(false))
     }
 }
 
@@ -131,16 +129,9 @@ fn guest(queues: &Queues, health: &AtomicU8) {
     let mut stack = Stack::new();
     let mut looked = 0;
     loop {
-        let doorbell = &queues.to_guest.doorbell;
-        let mut rings = [PollFd::new(doorbell, PollFlags::IN)];
-        let _rung_or_late = poll(&mut rings, Some(&GLANCE));
-        let _count = doorbell.read();
-        let (arrived, was_full) = queues.to_guest.with(|ring| {
-            let was_full = ring.len() >= RING;
-            (std::mem::take(ring), was_full)
-        });
-        if was_full {
-            queues.from_guest.ring();
+        let arrived = queues.wait();
+        if arrived.len() >= RING {
+            queues.ring();
         }
         let now = monotonic_ns();
         let at = usize::from(health.load(Ordering::Relaxed));
@@ -148,13 +139,18 @@ fn guest(queues: &Queues, health: &AtomicU8) {
         for frame in arrived {
             stack.take(frame, health, now);
         }
-        if now - looked > GLANCE.tv_nsec.unsigned_abs() {
+        if u128::from(now - looked) > GLANCE.as_nanos() {
             looked = now;
             stack.time_passed(now);
         }
-        let _what_does_not_fit_is_lost = queues
-            .from_guest
-            .put(&mut std::iter::from_fn(|| stack.send()));
+        // What does not fit waits here.
+        let (count, was_empty) = put(
+            &queues.from_guest,
+            &mut std::iter::from_fn(|| stack.send()),
+        );
+        if was_empty && count > 0 {
+            queues.ring();
+        }
     }
 }
 
@@ -174,12 +170,12 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
 
 /// Until the input ends; each line of it is one digit, how the guest is.
 fn run(socket: &Path) -> Result<(), Trouble> {
-    let queues = Queues::new().map_err(Trouble::new)?;
+    let queues = Arc::new(Queues::new().map_err(Trouble::new)?);
     let config = NetworkConfig {
         uplink: Uplink::None,
         dial_socket: socket.to_owned(),
     };
-    let card = Box::new(queues.clone());
+    let card = Box::new(ModelCard(Arc::clone(&queues)));
     let mut network =
         Network::without_machine(&config, card, Box::new(|_| {})).map_err(Trouble::new)?;
     let health = Arc::new(AtomicU8::new(Health::Well as u8));

@@ -10,7 +10,7 @@ use crate::load::accounts::{self, HostSockets};
 use crate::load::engine::{self, Orders, Phase, Record};
 use crate::load::floor::{self, Floor};
 use crate::load::model::Model;
-use crate::load::{EVERY_SECOND, HTTP_PORT, Hogs, TCP_PORT, http_get, tcp_socket};
+use crate::load::{EVERY_SECOND, HTTP_PORT, Hogs, TCP_PORT, handler};
 use crate::noise::Watch;
 use crate::result::{Measured, Role, Series, Target, Verdict};
 use crate::session::Session;
@@ -83,17 +83,19 @@ fn probe(count: u32, lasts: Duration) -> Result<Run, Trouble> {
         let of = |count: fn(u32) -> usize| count(ours) + count(theirs);
         (of(accounts::descriptors), of(accounts::threads))
     };
+    let kinds = [
+        handler("httpGet", HTTP_PORT)?,
+        handler("tcpSocket", TCP_PORT)?,
+    ];
     let orders = Orders {
-        handlers: (0..count)
-            .flat_map(|_| [http_get(HTTP_PORT), tcp_socket(TCP_PORT)])
-            .collect(),
+        handlers: (0..count).flat_map(|_| kinds.clone()).collect(),
         timing: EVERY_SECOND,
         phase: Phase::Spread,
         lasts,
     };
     // ARP, and what is allocated once.
     let first = Orders {
-        handlers: vec![http_get(HTTP_PORT)],
+        handlers: kinds.to_vec(),
         lasts: Duration::from_millis(10),
         ..orders.clone()
     };

@@ -17,7 +17,7 @@ use super::neighbours::Questions;
 use super::plan::Plan;
 use super::ports::Ports;
 use super::queue::Queue;
-use super::stack::{Connection, Sent, Stack};
+use super::stack::{Connection, PATIENT_FRAMES, Sent, Stack};
 use crate::dial::{Answer, Request, Target};
 
 /// Dials at one time.
@@ -307,17 +307,18 @@ impl Dials {
             wait,
             ..
         } = &mut dial.phase
-            && connection.socket().state() == State::SynSent
         {
-            if left && first.is_none() {
+            if connection.socket().state() != State::SynSent {
+                // The guest has heard of it.
+                *again = u64::MAX;
+            } else if left && first.is_none() {
                 *first = around.to_guest.last().map(<[u8]>::to_vec);
                 *again = now.saturating_add(*wait);
             } else if *again <= now
                 && let Some(first) = first
             {
-                around
-                    .to_guest
-                    .push_below(super::stack::PATIENT_FRAMES, first.clone());
+                let copy = first.clone();
+                around.to_guest.push_below(PATIENT_FRAMES, copy);
                 *wait = wait.saturating_mul(2);
                 *again = now.saturating_add(*wait);
             }

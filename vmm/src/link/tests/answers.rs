@@ -130,7 +130,7 @@ fn a_machine_that_is_paused_while_it_connects_is_named_too() {
 #[test]
 fn a_rejection_by_icmp_is_a_refusal() {
     for (target, reject) in [
-        (Target::GuestIpv4, reject_ipv4 as fn(&[u8]) -> Vec<u8>),
+        (Target::GuestIpv4, reject_ipv4 as guest::Reject),
         (Target::GuestIpv6, reject_ipv6),
     ] {
         let mut world = World::running();

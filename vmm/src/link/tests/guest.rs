@@ -13,6 +13,9 @@ use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
 use super::{FILTERED, GUEST_MAC, OPEN};
 use crate::dial::{GUEST_IPV4, GUEST_IPV6};
 
+/// What a packet filter answers to a frame.
+pub(super) type Reject = fn(&[u8]) -> Vec<u8>;
+
 pub(super) struct Guest {
     interface: Interface,
     pub(super) sockets: SocketSet<'static>,
@@ -25,7 +28,7 @@ pub(super) struct Guest {
     /// How many of the next frames get lost on their way in.
     pub(super) loses: usize,
     /// ICMP answers for the filtered port, instead of nothing.
-    pub(super) rejects: Option<fn(&[u8]) -> Vec<u8>>,
+    pub(super) rejects: Option<Reject>,
 }
 
 impl fmt::Debug for Guest {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use smoltcp::wire::{ArpOperation, EthernetAddress};
 
 use super::services::neighbour_solicitation;
-use super::switching::tcp;
+use super::switching::{tcp, tcp_between};
 use super::*;
 use crate::dial::{GUEST_IPV4, GUEST_IPV6, HOST_IPV4};
 use crate::link::{FRAMES_TO_GUEST, FRAMES_TO_UPLINK, frame};
@@ -94,25 +94,50 @@ fn a_guest_that_takes_no_frame_holds_up_dials_and_not_the_link() {
 }
 
 #[test]
-fn two_bursts_to_a_guest_with_little_room_all_arrive() {
+fn a_burst_to_a_guest_that_takes_few_frames_arrives_whole() {
     let mut world = World::running();
-    world.guest.listen(2000);
-    let ids: Vec<_> = (0..1500)
+    world.guest.listen(900);
+    let ids: Vec<_> = (0..900)
         .map(|_| world.dial(Target::GuestIpv6, OPEN, 1000))
         .collect();
-    // It takes 16 frames at a time.
-    for _ in 0..10_000 {
+    // It takes 32 frames at a time.
+    for _ in 0..200 {
         world.link.poll(world.now);
-        let frames: Vec<_> = world.link.to_guest().take(16).map(<[u8]>::to_vec).collect();
+        let frames: Vec<_> = world.link.to_guest().take(32).map(<[u8]>::to_vec).collect();
         world.link.guest_took(frames.len());
-        let answers = world.guest.exchange(frames, world.now);
-        for frame in answers {
+        for frame in world.guest.exchange(frames, world.now) {
             world.link.from_guest(&frame, world.now);
         }
     }
     world.settle();
     assert!(ids.iter().all(|id| world.is_connected(*id)));
     assert_eq!(world.link.counters().to_guest, 0, "no frame was lost");
+}
+
+#[test]
+fn a_guest_that_calls_back_instead_of_accepting_does_not_keep_the_link_busy() {
+    let mut world = World::running();
+    world.guest.hangs = true;
+    let id = world.dial(Target::GuestIpv4, OPEN, 1000);
+    world.link.poll(0);
+    let answer = frame::arp(GUEST, HOST, ArpOperation::Reply, GUEST_IPV4, HOST_IPV4);
+    world.link.from_guest(&answer, 0);
+    world.link.poll(0);
+    // Both ends connect to each other.
+    let first = world.link.to_guest().last().unwrap();
+    let from = u16::from_be_bytes([first[34], first[35]]);
+    let call = tcp_between(OPEN, from, HOST, GUEST_IPV4.into(), HOST_IPV4.into());
+    world.link.from_guest(&call, 0);
+    let mut polls = 0;
+    while world.answer_of(id).is_none() {
+        world.now = world.link.next_due().unwrap().max(world.now);
+        world.link.poll(world.now);
+        world.events.extend(world.link.take_events());
+        polls += 1;
+        assert!(polls < 20);
+    }
+    assert_eq!(world.reason_of(id), Some(Reason::Timeout));
+    assert_eq!(world.now, 1000 * MS);
 }
 
 /// A frame that is nearly right.

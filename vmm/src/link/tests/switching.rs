@@ -28,9 +28,19 @@ fn link(uplink: bool) -> Link {
 
 /// The first packet of a connection.
 pub(super) fn tcp(to: EthernetAddress, source: IpAddr, destination: IpAddr) -> Vec<u8> {
+    tcp_between(40000, 443, to, source, destination)
+}
+
+pub(super) fn tcp_between(
+    src_port: u16,
+    dst_port: u16,
+    to: EthernetAddress,
+    source: IpAddr,
+    destination: IpAddr,
+) -> Vec<u8> {
     let repr = TcpRepr {
-        src_port: 40000,
-        dst_port: 443,
+        src_port,
+        dst_port,
         control: TcpControl::Syn,
         seq_number: TcpSeqNumber(1),
         ack_number: None,

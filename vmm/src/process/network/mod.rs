@@ -142,7 +142,7 @@ impl Network {
     }
 
     /// Ends the thread, with its clients, its uplink and its socket.
-    pub(super) fn stop(&mut self) {
+    pub fn stop(&mut self) {
         self.orders.add(|orders| orders.stop = true);
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
