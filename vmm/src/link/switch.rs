@@ -64,10 +64,7 @@ pub(super) fn from_guest<'a>(plan: &Plan, frame: &Frame<'a>) -> Way<'a> {
 
 /// Claims of the guest's own addresses are the link's business.
 fn arp_goes_beyond(plan: &Plan, arp: Arp) -> bool {
-    !plan.is_host(arp.target.into())
-        && arp.target != arp.sender
-        && !arp.sender.is_unspecified()
-        && !is_planned(arp.target.into())
+    !plan.is_host(arp.target.into()) && arp.target != arp.sender && !arp.sender.is_unspecified()
 }
 
 fn ip_from_guest<'a>(plan: &Plan, ip: Ip<'a>) -> Way<'a> {

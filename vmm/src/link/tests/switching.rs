@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use smoltcp::wire::*;
 
-use super::services::neighbour_solicitation;
+use super::neighbours::neighbour_solicitation;
 use super::*;
 use crate::dial::{GUEST_IPV4, GUEST_IPV6, HOST_IPV4, HOST_IPV6};
 use crate::link::frame;
