@@ -140,6 +140,15 @@ impl VmTimer {
         self.set(Some(instant));
     }
 
+    /// Fires once VM time reaches `instant`, or before: an earlier deadline stays.
+    pub fn arm_by(&self, instant: VmInstant) {
+        let mut deadline = self.deadline.lock();
+        if deadline.is_none_or(|at| at > instant) {
+            *deadline = Some(instant);
+            self.program(*deadline);
+        }
+    }
+
     /// Forgets the deadline.
     pub fn disarm(&self) {
         self.set(None);

@@ -115,8 +115,9 @@ impl LinkLoop {
             return parts.dials.client_event(events, &mut parts.link, now, ops);
         }
         let part = match Source::of(&events) {
+            None => return,
             // Every round looks at them.
-            None | Some(Source::Orders) => return,
+            Some(Source::Orders) => return parts.orders.seen(),
             Some(Source::Device) => {
                 let _count = parts.card.work().read();
                 return;
@@ -125,7 +126,7 @@ impl LinkLoop {
                 let _moved_or_not = parts.timer.take_expiry();
                 return;
             }
-            Some(Source::DialClient) => return parts.dials.accept(now, ops),
+            Some(Source::DialClient) => return parts.dials.accept(&mut parts.link, now, ops),
             Some(Source::UplinkFrames) => Part::Frames,
             Some(Source::UplinkMessages) => Part::Messages,
             Some(Source::UplinkExit) => Part::Exit,
@@ -156,9 +157,9 @@ impl LinkLoop {
             self.parts.uplink.as_ref().and_then(Uplink::next_due),
             self.addresses.next_due(),
         ];
-        match due.into_iter().flatten().min() {
-            Some(at) => self.parts.timer.arm(VmInstant::from_nanos(at)),
-            None => self.parts.timer.disarm(),
+        // One turn too many is cheaper than a system call at each.
+        if let Some(at) = due.into_iter().flatten().min() {
+            self.parts.timer.arm_by(VmInstant::from_nanos(at));
         }
     }
 
