@@ -270,6 +270,22 @@ mod tests {
     }
 
     #[test]
+    fn a_deadline_by_which_it_fires_moves_it_to_be_earlier_only() {
+        let clock = Arc::new(VmClock::new());
+        let timer = VmTimer::new(Arc::clone(&clock)).expect("timerfd");
+        clock.resume();
+        let hour = VmInstant::from_nanos(3_600_000_000_000);
+        timer.arm_by(hour);
+        assert!(!readable(&timer, NOW));
+        timer.arm_by(VmInstant::from_nanos(1));
+        timer.arm_by(hour);
+        assert!(readable(&timer, LONG));
+        assert!(timer.take_expiry());
+        timer.arm_by(hour);
+        assert!(!readable(&timer, NOW), "the earlier one was taken");
+    }
+
+    #[test]
     fn frozen_clock_keeps_the_deadline_unarmed() {
         let clock = Arc::new(VmClock::new());
         let timer = VmTimer::new(Arc::clone(&clock)).expect("timerfd");

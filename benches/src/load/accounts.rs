@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn a_threads_cpu_is_found_by_its_name() {
         let pid = std::process::id();
-        let busy = || {
+        let busy = move || {
             let begin = std::time::Instant::now();
             while begin.elapsed().as_millis() < 20 {
                 std::hint::spin_loop();
@@ -98,7 +98,11 @@ mod tests {
             cpu_ns(pid, &["busy-one"])
         };
         let named = std::thread::Builder::new().name("busy-one".into());
-        let used = named.spawn(busy).expect("a thread").join().expect("no panic");
+        let used = named
+            .spawn(busy)
+            .expect("a thread")
+            .join()
+            .expect("no panic");
         assert!(used > 0 && cpu_ns(pid, &["nobody"]) == 0);
     }
 }

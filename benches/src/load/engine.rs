@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use kennel::moment::Moment;
 use kennel::probe::network::NetworkRunner;
-use kennel::probe::worker::{Attempt, Timing, Worker};
+use kennel::probe::worker::{Attempt, ProbeResult, Timing, Worker};
 use kennel::probe::{Outcome, ProbeKind};
 use kennel::spec::{Handler, IpFamily};
 
@@ -62,8 +62,23 @@ pub(crate) struct Record {
     pub(crate) took: Vec<u64>,
     /// Bytes that the probes added to the process, a period after they began.
     pub(crate) resident: u64,
-    /// ns of CPU of the probes' threads, and of the one that schedules.
+    /// ns of CPU of the probes' threads and of the one that schedules; and of that one alone.
     pub(crate) cpu: u64,
+    pub(crate) scheduler: u64,
+    /// When its time began.
+    pub(crate) began: Option<Instant>,
+    /// When each probe's first attempt was due.
+    pub(crate) phases: Vec<Moment>,
+    /// Probes that succeeded and then failed.
+    pub(crate) failed: Vec<Failed>,
+}
+
+/// When a probe's word about the guest became a failure.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Failed {
+    /// When its first attempt was due.
+    pub(crate) first: Moment,
+    pub(crate) at: Moment,
 }
 
 struct Ask {
@@ -154,12 +169,14 @@ impl Engine {
         let mut rng = fastrand::Rng::with_seed(1);
         let period = u64::try_from(self.period.as_nanos()).unwrap_or(u64::MAX);
         self.began = Instant::now();
+        self.record.began = Some(self.began);
         for (number, probe) in self.probes.iter_mut().enumerate() {
             let wait = match phase {
                 Phase::Spread => rng.u64(0..period),
                 Phase::Together => 0,
             };
             probe.worker.started(Moment::from_nanos(wait));
+            self.record.phases.push(Moment::from_nanos(wait));
             let due = probe.worker.next_due();
             self.queue.extend(due.map(|due| Reverse((due, number))));
         }
@@ -177,8 +194,12 @@ impl Engine {
     fn run(mut self, lasts: Duration) -> Result<Record, Trouble> {
         let pid = std::process::id();
         let names = [THREADS, SCHEDULER];
-        let (end, weighed) = (Moment::ZERO.after(lasts), Moment::ZERO.after(self.period * 2));
+        let (end, weighed) = (
+            Moment::ZERO.after(lasts),
+            Moment::ZERO.after(self.period * 2),
+        );
         let before = accounts::cpu_ns(pid, &names);
+        let scheduler = accounts::cpu_ns(pid, &[SCHEDULER]);
         while self.now() < end {
             self.begin_due(end)?;
             if self.record.resident == 0 && self.now() >= weighed {
@@ -192,6 +213,7 @@ impl Engine {
             self.wait(beyond);
         }
         self.record.cpu = accounts::cpu_ns(pid, &names).saturating_sub(before);
+        self.record.scheduler = accounts::cpu_ns(pid, &[SCHEDULER]).saturating_sub(scheduler);
         self.probes.clear();
         for thread in self.threads {
             thread
@@ -266,7 +288,16 @@ impl Engine {
             }
         };
         let number = answer.attempt.number;
+        let before = probe.worker.result();
         let finished = probe.worker.finished(now, number, answer.outcome);
+        if before == ProbeResult::Success && probe.worker.result() == ProbeResult::Failure {
+            let first = self.record.phases.get(answer.probe);
+            let failed = first.map(|first| Failed {
+                first: *first,
+                at: now,
+            });
+            self.record.failed.extend(failed);
+        }
         if let Some(again) = finished.again
             && self.ask(answer.probe, again, answer.due).is_ok()
         {

@@ -4,19 +4,18 @@
 pub(crate) mod accounts;
 pub(crate) mod engine;
 pub(crate) mod floor;
+pub(crate) mod guest;
+pub(crate) mod hogs;
 pub(crate) mod model;
+pub(crate) mod run;
 mod stack;
 
-use std::hint::spin_loop;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use kennel::probe::worker::Timing;
 use kennel::spec::{self, Handler};
 
-pub(crate) use stack::{HTTP_PORT, TCP_PORT};
+pub(crate) use stack::{Health, SILENT_PORT, TCP_PORT};
 
 use crate::Trouble;
 
@@ -32,6 +31,9 @@ pub(crate) struct Options {
     /// P6: threads beside that compute without end [default: 2]
     #[arg(long, value_name = "H")]
     pub(crate) hogs: Option<usize>,
+    /// Of the metrics of probes: whom they ask
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) guest: guest::Choice,
 }
 
 /// Once a second, as the kubelet's own stress test has it, and every failure counts.
@@ -53,32 +55,4 @@ pub(crate) fn handler(kind: &str, port: u16) -> Result<Handler, Trouble> {
     let document = spec::parse(&document, "a probe").map_err(Trouble::new)?;
     let probe = document.vmi.readiness.ok_or("a document without its probe");
     Ok(probe.map_err(Trouble::new)?.handler)
-}
-
-/// Threads that compute until this is dropped.
-pub(crate) struct Hogs(Arc<AtomicBool>, Vec<JoinHandle<()>>);
-
-impl Hogs {
-    pub(crate) fn start(count: usize) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let hog = |_| {
-            let stop = Arc::clone(&stop);
-            std::thread::spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    spin_loop();
-                }
-            })
-        };
-        let hogs = (0..count).map(hog).collect();
-        Self(stop, hogs)
-    }
-}
-
-impl Drop for Hogs {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-        for hog in self.1.drain(..) {
-            let _ended = hog.join();
-        }
-    }
 }

@@ -144,10 +144,7 @@ fn guest(queues: &Queues, health: &AtomicU8) {
             stack.time_passed(now);
         }
         // What does not fit waits here.
-        let (count, was_empty) = put(
-            &queues.from_guest,
-            &mut std::iter::from_fn(|| stack.send()),
-        );
+        let (count, was_empty) = put(&queues.from_guest, &mut std::iter::from_fn(|| stack.send()));
         if was_empty && count > 0 {
             queues.ring();
         }

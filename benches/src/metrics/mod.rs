@@ -2,6 +2,9 @@
 //! The metrics, a file each, and the list of them.
 
 mod a1_round_trip;
+mod p1_cost;
+mod p3_timeout;
+mod p4_detection;
 mod p6_load;
 mod s1_burst;
 mod s2_memory;
@@ -60,6 +63,9 @@ pub(crate) const ALL: &[Metric] = &[
     t9_load::METRIC,
     v1_start::METRIC,
     v3_memory::METRIC,
+    p1_cost::METRIC,
+    p3_timeout::METRIC,
+    p4_detection::METRIC,
     p6_load::METRIC,
     a1_round_trip::BARE_METAL,
     a1_round_trip::LINUX,
@@ -86,11 +92,6 @@ pub(crate) const MISSING: &[(&str, &str, &str)] = &[
     ("V6", "CPU of an idle machine", "not written yet"),
     ("A2", "Throughput of the agent's channel", "not written yet"),
     ("A3", "Guest-ping under stress", "not written yet"),
-    (
-        "P1",
-        "CPU and memory of probes by their number, and P3, P4",
-        "not written yet",
-    ),
 ];
 
 impl Metric {
