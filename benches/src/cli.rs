@@ -67,6 +67,8 @@ struct RunArguments {
     /// And its initrd, with a guest agent, as `kennel guest build` makes it.
     #[arg(long, value_name = "FILE", requires = "kernel")]
     initrd: Option<PathBuf>,
+    #[command(flatten)]
+    load: crate::load::Options,
 }
 
 #[derive(Debug, Args)]
@@ -201,6 +203,7 @@ fn run(arguments: &RunArguments) -> Result<bool, Trouble> {
     let seconds = |metric: &&Metric| metric.seconds(arguments.quick);
     let whole = metrics.iter().map(seconds).sum();
     let mut session = Session::new(arguments.quick, linux, whole)?;
+    session.load = arguments.load.clone();
     let mut report = Report {
         format: FORMAT,
         host: Host::here(),

@@ -2,6 +2,10 @@
 //! The metrics, a file each, and the list of them.
 
 mod a1_round_trip;
+mod p1_cost;
+mod p3_timeout;
+mod p4_detection;
+mod p6_load;
 mod s1_burst;
 mod s2_memory;
 mod s3_idle;
@@ -61,6 +65,10 @@ pub(crate) const ALL: &[Metric] = &[
     v1_start::METRIC,
     v2_boot::METRIC,
     v3_memory::METRIC,
+    p1_cost::METRIC,
+    p3_timeout::METRIC,
+    p4_detection::METRIC,
+    p6_load::METRIC,
     a1_round_trip::BARE_METAL,
     a1_round_trip::LINUX,
 ];
@@ -81,11 +89,6 @@ pub(crate) const MISSING: &[(&str, &str, &str)] = &[
     ("V6", "CPU of an idle machine", "not written yet"),
     ("A2", "Throughput of the agent's channel", "not written yet"),
     ("A3", "Guest-ping under stress", "not written yet"),
-    (
-        "P1",
-        "CPU and memory of probes, and P2 to P6",
-        "not written yet",
-    ),
 ];
 
 impl Metric {

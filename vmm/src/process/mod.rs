@@ -10,7 +10,7 @@ mod console_input;
 mod control;
 mod event_loop;
 mod listener;
-mod network;
+pub mod network;
 mod serial_ports;
 
 use std::io;

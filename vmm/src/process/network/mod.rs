@@ -3,6 +3,7 @@
 //! watchdog.
 
 mod address_news;
+mod card;
 mod dial_client;
 mod dial_socket;
 mod link_loop;
@@ -17,8 +18,12 @@ use std::thread::JoinHandle;
 use event_manager::{EventManager, SubscriberOps};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
+pub use self::card::Card;
+pub use self::link_loop::Tell;
+
+use self::card::InMachine;
 use self::dial_socket::DialSocket;
-use self::link_loop::{LinkLoop, Parts, Tell};
+use self::link_loop::{LinkLoop, Parts};
 use self::orders::OrderBox;
 use self::uplink::Uplink;
 use crate::clock::{VmClock, VmTimer, realtime_ns};
@@ -49,7 +54,7 @@ pub(super) fn prepare(config: &NetworkConfig) -> Result<Prepared, String> {
 
 /// The thread.
 #[derive(Debug)]
-pub(super) struct Network {
+pub struct Network {
     orders: Arc<OrderBox>,
     thread: Option<JoinHandle<()>>,
 }
@@ -59,6 +64,23 @@ impl Network {
     pub(super) fn start(prepared: Prepared, machine: &Machine, tell: Tell) -> Result<Self, String> {
         let device = machine.board().virtio_net.as_ref().map(Arc::clone);
         let device = device.ok_or("the machine has no network device")?;
+        let memory = machine.memory().clone();
+        Self::with_card(prepared, Box::new(InMachine { device, memory }), tell)
+    }
+
+    /// Starts it without a machine, for whoever is behind `card`.
+    ///
+    /// # Errors
+    /// What could not be had, and where.
+    pub fn without_machine(
+        config: &NetworkConfig,
+        card: Box<dyn Card>,
+        tell: Tell,
+    ) -> Result<Self, String> {
+        Self::with_card(prepare(config)?, card, tell)
+    }
+
+    fn with_card(prepared: Prepared, card: Box<dyn Card>, tell: Tell) -> Result<Self, String> {
         let Prepared {
             dials,
             uplink,
@@ -77,8 +99,7 @@ impl Network {
         };
         let parts = Parts {
             orders: Arc::clone(&orders),
-            device,
-            memory: machine.memory().clone(),
+            card,
             link: Link::new(link, clock.now().as_nanos()),
             dials,
             uplink,
@@ -121,7 +142,7 @@ impl Network {
     }
 
     /// Ends the thread, with its clients, its uplink and its socket.
-    pub(super) fn stop(&mut self) {
+    pub fn stop(&mut self) {
         self.orders.add(|orders| orders.stop = true);
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
