@@ -8,6 +8,7 @@
 pub mod bench_guest;
 pub mod documents;
 pub mod elf;
+pub mod hostile_guest;
 pub mod kennel;
 pub mod machine;
 pub mod mini_agent;
