@@ -149,8 +149,8 @@ fn silent() {
 /// Each bite resets the machine, and it all begins again.
 fn log() {
     let folder = Folder::with(
-        "{apiVersion: kubevirt.io/v1, kind: VirtualMachineInstance, metadata: {name: hostile}, spec: \
-         {terminationGracePeriodSeconds: 0, domain: {resources: {requests: {memory: 64Mi}}, devices: \
+        "{apiVersion: kubevirt.io/v1, kind: VirtualMachineInstance, metadata: {name: hostile, \
+         annotations: {kennel/uplink: none}}, spec: {terminationGracePeriodSeconds: 0, domain: {resources: {requests: {memory: 64Mi}}, devices: \
          {watchdog: {name: w, i6300esb: {action: reset}}}, firmware: {kernelBoot: {kernelArgs: b, \
          container: {image: ./image, kernelPath: /guest}}}}}}",
     );
