@@ -89,7 +89,10 @@ mod tests {
     fn a_guests_time_is_not_the_process_own() {
         let mut fields = vec!["0"; 50];
         (fields[11], fields[12], fields[40]) = ("70", "30", "55");
-        let stat = format!("12 (a ) b) S {}", fields.get(1..).expect("fields").join(" "));
+        let stat = format!(
+            "12 (a ) b) S {}",
+            fields.get(1..).expect("fields").join(" ")
+        );
         assert_eq!(own_cpu_in(&stat), Some(450));
     }
 }

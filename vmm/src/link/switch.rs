@@ -55,6 +55,11 @@ pub(super) fn from_guest<'a>(plan: &Plan, frame: &Frame<'a>) -> Way<'a> {
             beyond: arp_goes_beyond(plan, arp),
         },
         Body::Ip(ip) => ip_from_guest(plan, ip),
+        // Whoever is beyond might make something else of it.
+        Body::Nonsense => Way {
+            here: None,
+            beyond: false,
+        },
         Body::Other => Way {
             here: None,
             beyond: frame.destination != plan.host,
@@ -108,8 +113,17 @@ fn ip_from_guest<'a>(plan: &Plan, ip: Ip<'a>) -> Way<'a> {
         }
         _ => Way {
             here: None,
-            beyond: !plan.is_host(ip.destination),
+            beyond: !plan.is_host(ip.destination) && !means_oneself(ip.destination),
         },
+    }
+}
+
+/// Whoever connects there connects to itself: an uplink that does so for the guest would open the host's
+/// loopback to it. passt refuses such packets since 2024, and has not always.
+fn means_oneself(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.is_loopback() || address.octets().starts_with(&[0]),
+        IpAddr::V6(address) => address.is_loopback() || address.is_unspecified(),
     }
 }
 
@@ -133,7 +147,7 @@ pub(super) fn reaches_guest(plan: &Plan, frame: &Frame<'_>) -> bool {
     match frame.body {
         Body::Arp(arp) => !speaks_for_link(plan, arp.sender.into(), arp.target.into()),
         Body::Ip(ip) => ip_reaches_guest(plan, &ip),
-        Body::Other => true,
+        Body::Nonsense | Body::Other => true,
     }
 }
 

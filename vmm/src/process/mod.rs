@@ -103,9 +103,9 @@ fn run_machine(
 }
 
 /// What the link's thread has to tell, dated in VM time.
-fn link_news(teller: &Teller, machine: &Machine) -> Box<dyn Fn(News) + Send> {
+fn link_news(teller: &Teller, machine: &Machine) -> network::Tell {
     let (teller, clock) = (teller.clone(), Arc::clone(&machine.board().clock));
-    Box::new(move |news| teller.tell(&notice(clock.now(), news)))
+    Arc::new(move |news| teller.tell(&notice(clock.now(), news)))
 }
 
 /// Tells everybody who has to know: the supervisor, and the link's thread.

@@ -133,6 +133,29 @@ fn what_is_for_the_host_stays_here() {
 }
 
 #[test]
+fn what_an_uplink_might_take_for_the_host_itself_does_not_leave() {
+    let guest_6 = IpAddr::from(GUEST_IPV6);
+    let mut frames: Vec<_> = ["127.0.0.1", "127.8.9.10", "0.0.0.0", "0.1.2.3"]
+        .map(|to| tcp(HOST, GUEST_IPV4.into(), to.parse().unwrap()))
+        .into();
+    for to in ["::1", "::", "::ffff:127.0.0.1", "::ffff:0.0.0.0"] {
+        frames.push(tcp(HOST, guest_6, to.parse().unwrap()));
+        frames.push(udp(GUEST, HOST, guest_6, to.parse().unwrap()));
+    }
+    // Less of a packet than it says.
+    let mut cut = tcp(HOST, GUEST_IPV4.into(), WORLD.into());
+    cut.pop();
+    frames.push(cut);
+    let count = frames.len() as u64;
+    let mut link = link(true);
+    for frame in frames {
+        link.from_guest(&frame, 0);
+        assert_eq!(link.to_uplink(), None, "{frame:02x?}");
+    }
+    assert_eq!(link.counters().unclaimed, count);
+}
+
+#[test]
 fn answers_from_beyond_reach_the_guest_as_they_are() {
     for frame in [
         udp(UPLINK, GUEST, WORLD.into(), GUEST_IPV4.into()),

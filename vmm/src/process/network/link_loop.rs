@@ -63,7 +63,7 @@ impl Source {
 }
 
 /// Tells the supervisor.
-pub type Tell = Box<dyn Fn(News) + Send>;
+pub type Tell = Arc<dyn Fn(News) + Send + Sync>;
 
 /// What the loop works with.
 pub(super) struct Parts {
@@ -86,6 +86,8 @@ pub(super) struct LinkLoop {
     /// A guest can break its device at any rate; once is said aloud.
     warned: bool,
     stopped: bool,
+    /// It cannot go on: why.
+    failed: Option<String>,
 }
 
 impl LinkLoop {
@@ -96,12 +98,14 @@ impl LinkLoop {
             driven: false,
             warned: false,
             stopped: false,
+            failed: None,
         }
     }
 
-    /// The machine has ended, and the thread is to end.
-    pub(super) const fn is_stopped(&self) -> bool {
-        self.stopped
+    /// How it is over, once it is: the machine has ended, or it cannot go on.
+    pub(super) fn over(&mut self) -> Option<Result<(), String>> {
+        let failed = self.failed.take().map(Err);
+        failed.or(self.stopped.then_some(Ok(())))
     }
 
     fn now(&self) -> u64 {
@@ -271,7 +275,8 @@ impl MutEventSubscriber for LinkLoop {
             .and_then(|()| watch(&parts.timer, Source::Timer))
             .and_then(|()| watch(parts.dials.listener(), Source::DialClient));
         if let Err(error) = watched {
-            log::error!("the guest's network stands still: it cannot be watched: {error}");
+            self.failed = Some(format!("its descriptors cannot be watched: {error}"));
+            return;
         }
         // An uplink is tried at once.
         self.turn(ops);

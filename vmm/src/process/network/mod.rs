@@ -10,7 +10,9 @@ mod link_loop;
 mod orders;
 mod uplink;
 
+use std::any::Any;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -105,25 +107,13 @@ impl Network {
             uplink,
             timer: VmTimer::new(Arc::clone(&clock)).map_err(failed)?,
             clock,
-            tell,
+            tell: Arc::clone(&tell),
         };
-        let mut manager =
+        let manager =
             EventManager::new().map_err(|error| format!("no event loop for the link: {error}"))?;
         let thread = std::thread::Builder::new()
             .name("link".into())
-            .spawn(move || {
-                let id = manager.add_subscriber(LinkLoop::new(parts));
-                let runs = |manager: &mut EventManager<LinkLoop>| {
-                    let link = manager.subscriber_mut(id);
-                    link.is_ok_and(|link| !link.is_stopped())
-                };
-                while runs(&mut manager) {
-                    if let Err(error) = manager.run() {
-                        log::error!("the guest's network stands still: {error}");
-                        return;
-                    }
-                }
-            })
+            .spawn(move || tell_how_it_ends(&tell, || work(manager, parts)))
             .map_err(failed)?;
         Ok(Self {
             orders,
@@ -158,6 +148,44 @@ impl Drop for Network {
     }
 }
 
+/// What the thread does, until the machine has ended.
+fn work(mut manager: EventManager<LinkLoop>, parts: Parts) -> Result<(), String> {
+    let text = |error: event_manager::Error| error.to_string();
+    let id = manager.add_subscriber(LinkLoop::new(parts));
+    loop {
+        if let Some(over) = manager.subscriber_mut(id).map_err(text)?.over() {
+            return over;
+        }
+        manager.run().map_err(text)?;
+    }
+}
+
+/// Does `work`. If it cannot go on, or panics, the machine goes on without a network, since a watchdog
+/// must not end with it: clients and uplink are closed, and it is told why. Nothing is started anew: what a
+/// guest has brought about once, it can bring about again.
+fn tell_how_it_ends(tell: &Tell, work: impl FnOnce() -> Result<(), String>) {
+    let why = match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(())) => return,
+        Ok(Err(why)) => why,
+        Err(panic) => format!(
+            "by a defect of this program, please report it: {}",
+            words(&*panic)
+        ),
+    };
+    let message = format!(
+        "the guest's network has ended: {why}; to have it back, end the machine and start it again"
+    );
+    log::error!("{message}");
+    tell(News::NetworkDown { message });
+}
+
+/// What a panic says.
+fn words(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("no word about it")
+}
+
 /// Each client of the guest's ports takes a descriptor.
 fn raise_descriptor_limit() {
     let mut limit = getrlimit(Resource::Nofile);
@@ -178,4 +206,60 @@ fn dial_failed(path: &Path, error: &io::Error) -> String {
         "the socket of the guest's ports, {path}, cannot be made: {error}; its directory must be \
          on a file system that holds sockets (set XDG_RUNTIME_DIR to choose another)"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    /// What is told of such an end, and whether the dial socket was there when it was.
+    fn told(end: impl FnOnce() -> Result<(), String>) -> Vec<(String, bool)> {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("dials");
+        let dials = DialSocket::new(&path, 0, 1).expect("a socket");
+        let mut client = UnixStream::connect(&path).expect("it listens");
+        let heard: Arc<Mutex<Vec<(String, bool)>>> = Arc::default();
+        let (hears, was_at) = (Arc::clone(&heard), path.clone());
+        let tell: Tell = Arc::new(move |news| {
+            if let News::NetworkDown { message } = news {
+                hears.lock().push((message, was_at.exists()));
+            }
+        });
+        tell_how_it_ends(&tell, || {
+            let _owned = dials;
+            end()
+        });
+        assert!(!path.exists());
+        // Never accepted: a reset is an end, too.
+        assert_eq!(client.read(&mut [0]).unwrap_or(0), 0);
+        std::mem::take(&mut *heard.lock())
+    }
+
+    #[test]
+    fn a_thread_that_cannot_go_on_closes_everything_and_says_why() {
+        type End = fn() -> Result<(), String>;
+        let ends: [(End, &str); 3] = [
+            (|| Err("no epoll".into()), "ended: no epoll;"),
+            (|| panic!("a word"), "please report it: a word;"),
+            (|| panic!("{}", "two words"), "report it: two words;"),
+        ];
+        for (end, why) in ends {
+            let told = told(end);
+            let [(message, socket)] = told.as_slice() else {
+                panic!("{told:?}");
+            };
+            assert!(message.contains(why), "{message}");
+            assert!(!socket, "clients fail before it is told");
+        }
+    }
+
+    #[test]
+    fn a_thread_that_ends_with_its_machine_says_nothing() {
+        assert_eq!(told(|| Ok(())), []);
+    }
 }
