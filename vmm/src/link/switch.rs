@@ -119,7 +119,7 @@ fn ip_from_guest<'a>(plan: &Plan, ip: Ip<'a>) -> Way<'a> {
 }
 
 /// Whoever connects there connects to itself: an uplink that does so for the guest would open the host's
-/// loopback to it. passt refuses such packets since 2024, and has not always.
+/// loopback to it. That it refuses is not left to its program.
 fn means_oneself(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => address.is_loopback() || address.octets().starts_with(&[0]),
