@@ -11,6 +11,7 @@ mod orders;
 mod uplink;
 
 use std::any::Any;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -28,7 +29,7 @@ use self::dial_socket::DialSocket;
 use self::link_loop::{LinkLoop, Parts};
 use self::orders::OrderBox;
 use self::uplink::Uplink;
-use crate::clock::{VmClock, VmTimer, realtime_ns};
+use crate::clock::{VmClock, VmTimer};
 use crate::config::{self, NetworkConfig};
 use crate::link::{Link, LinkConfig};
 use crate::machine::Machine;
@@ -97,7 +98,8 @@ impl Network {
             guest_mac: GUEST_MAC,
             host_mac: HOST_MAC,
             uplink: has_uplink,
-            seed: realtime_ns(),
+            // The guest knows what time it is, and not this.
+            seed: RandomState::new().build_hasher().finish(),
         };
         let parts = Parts {
             orders: Arc::clone(&orders),
