@@ -174,7 +174,7 @@ fn run(socket: &Path) -> Result<(), Trouble> {
     };
     let card = Box::new(ModelCard(Arc::clone(&queues)));
     let mut network =
-        Network::without_machine(&config, card, Box::new(|_| {})).map_err(Trouble::new)?;
+        Network::without_machine(&config, card, Arc::new(|_| {})).map_err(Trouble::new)?;
     let health = Arc::new(AtomicU8::new(Health::Well as u8));
     let of_guest = Arc::clone(&health);
     std::thread::Builder::new()
