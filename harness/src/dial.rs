@@ -13,9 +13,9 @@ use rustix::net::RecvFlags;
 
 use crate::socket::{self, BUSY_RETRY};
 
-/// What is kept of the time for the VM process' word to come back, so that it is its word about
-/// the guest that is heard, and no deadline of our own.
-const WAY_BACK: Duration = Duration::from_millis(50);
+/// What is kept of the time, a twentieth up to this, for the VM process' word to come back, so that
+/// it is its word about the guest that is heard, and no deadline of our own.
+const WAY_BACK: Duration = Duration::from_millis(500);
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]

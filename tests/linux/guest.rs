@@ -119,30 +119,12 @@ pub(crate) struct Ran {
 impl Spec {
     /// Writes the document, and the command line that runs it.
     pub(crate) fn prepare(&self, image: &Image) -> Prepared {
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = |name: &str| folder.path().join(name);
-        fs::write(file("vmi.yaml"), self.document()).expect("room for a document");
         let kernel = if self.bzimage {
             &image.bzimage
         } else {
             &image.vmlinux
         };
-        let mut command = kennel();
-        command
-            .args(["run", "--no-box", "--timeout", "240s"])
-            .arg(file("vmi.yaml"))
-            .arg("--kernel")
-            .arg(kernel)
-            .arg("--initrd")
-            .arg(&image.initrd)
-            .arg("--events")
-            .arg(file("events"))
-            .arg("--console")
-            .arg(file("console"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        Prepared { folder, command }
+        Prepared::new(&self.document(), kernel, &image.initrd)
     }
 
     /// Runs it to its end.
@@ -159,6 +141,29 @@ pub(crate) fn kennel() -> Command {
 }
 
 impl Prepared {
+    /// Writes `document`, and the command line that runs it.
+    pub(crate) fn new(document: &str, kernel: &Path, initrd: &Path) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = |name: &str| folder.path().join(name);
+        fs::write(file("vmi.yaml"), document).expect("room for a document");
+        let mut command = kennel();
+        command
+            .args(["run", "--no-box", "--timeout", "240s"])
+            .arg(file("vmi.yaml"))
+            .arg("--kernel")
+            .arg(kernel)
+            .arg("--initrd")
+            .arg(initrd)
+            .arg("--events")
+            .arg(file("events"))
+            .arg("--console")
+            .arg(file("console"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Self { folder, command }
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

@@ -23,7 +23,7 @@ pub(crate) const BOUND: Duration = Duration::from_secs(180);
 /// Ends runs whose test has lost them.
 const LONGEST: &str = "1800s";
 /// The guest's half.
-const OBEY: &str = "exec 3</dev/console\nstty -echo <&3\necho ready to obey\n\
+pub(crate) const OBEY: &str = "exec 3</dev/console\nstty -echo <&3\necho ready to obey\n\
     while read -r line <&3; do eval \"$line\"; done";
 
 /// The run.
@@ -57,7 +57,11 @@ impl Operated {
             script: OBEY,
             ..spec.clone()
         };
-        let mut prepared = spec.prepare(image);
+        Self::of(spec.prepare(image))
+    }
+
+    /// Starts what was prepared; its guest's script ends with [`OBEY`].
+    pub(crate) fn of(mut prepared: Prepared) -> Self {
         // A place for sockets, which not every folder is in a box.
         let place = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
         let place = tempfile::tempdir_in(place.unwrap_or_else(std::env::temp_dir));
@@ -201,6 +205,13 @@ impl Operated {
         let children = std::fs::read_to_string(children).expect("alive");
         let one = children.split_whitespace().next().expect("one child");
         Pid::from_raw(one.parse().expect("a process ID")).expect("not 0")
+    }
+
+    /// Waits for the end of the run; its exit status.
+    pub(crate) fn ended(mut self) -> Option<i32> {
+        // Until its standard error ends there may be more to read.
+        while self.hear().is_some() {}
+        self.child.wait().expect("a child").code()
     }
 
     /// Has the guest power off; the run must have been about one that Succeeded.

@@ -11,7 +11,7 @@ use crate::test;
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        test("validate_the_example", example),
+        test("validate_the_examples", examples),
         test("validate_a_virtual_machine", virtual_machine),
         test("validate_names_what_it_leaves_out", notes),
         test("validate_says_ten_mistakes_at_once", ten_mistakes),
@@ -30,13 +30,22 @@ fn is_valid(ended: &Ended, lines: &[&str]) {
     assert_eq!(said, lines, "{ended}");
 }
 
-fn example() {
-    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples");
-    let ended = Call::new(&["validate", "watchdog.yaml"])
-        .within(&examples)
-        .run();
+fn examples() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples");
+    let validated = |file: &str| Call::new(&["validate", file]).within(&folder).run();
     let valid = "watchdog.yaml: VirtualMachineInstance default/watchdog-example is valid";
-    is_valid(&ended, &[valid]);
+    is_valid(&validated("watchdog.yaml"), &[valid]);
+    for name in ["probes", "http"] {
+        let ended = validated(&format!("{name}.yaml"));
+        let valid = format!("{name}.yaml: VirtualMachine default/{name}-example is valid");
+        let said: Vec<_> = ended.stdout.lines().collect();
+        let [first, note] = said.as_slice() else {
+            panic!("two lines, and not {ended}");
+        };
+        assert_eq!((ended.status, *first), (0, valid.as_str()), "{ended}");
+        let image = "note: no kernelBoot.container: the built guest image";
+        assert!(note.starts_with(image), "{ended}");
+    }
 }
 
 /// As the tutorials have it: a `VirtualMachine` with disks, a network and a probe, switched off.

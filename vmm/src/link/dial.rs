@@ -13,6 +13,9 @@ use crate::dial::{Answer, HOST_IPV4, HOST_IPV6, IPV4_PREFIX, IPV6_PREFIX, Reason
 /// waits a second, which is all the time that many a probe has.
 pub(super) const FIRST_WAIT: u64 = 200_000_000;
 
+/// A guest that is there answers ARP and neighbour discovery sooner, in ns.
+const ANSWERED_IN: u64 = 500_000_000;
+
 /// Whether the guest can take frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Condition {
@@ -52,8 +55,8 @@ pub(super) struct Dial {
     pub(super) target: IpAddr,
     pub(super) deadline: u64,
     pub(super) phase: Phase,
-    /// It waits for an answer to ARP or neighbour discovery.
-    pub(super) asks: bool,
+    /// Since when it waits for an answer to ARP or neighbour discovery.
+    pub(super) asks: Option<u64>,
     /// When it is looked at again.
     pub(super) timer: Option<u64>,
     /// The client has no more to send.
@@ -74,7 +77,7 @@ impl Dial {
             target,
             deadline: now.saturating_add(timeout),
             phase: Phase::Resolving,
-            asks: false,
+            asks: None,
             timer: None,
             finished: false,
             told: false,
@@ -114,6 +117,14 @@ impl Dial {
         }
     }
 
+    /// Whether it has waited for an answer to ARP or neighbour discovery long enough to say that there
+    /// is none: it may have asked again just now.
+    fn is_unheard(&self) -> bool {
+        let waited = |since: u64| self.deadline.saturating_sub(since);
+        matches!(self.phase, Phase::Resolving)
+            || self.asks.is_some_and(|since| waited(since) >= ANSWERED_IN)
+    }
+
     /// What is said at the deadline.
     pub(super) fn overdue(&self, condition: Condition) -> Answer {
         let (address, port) = (self.target, self.request.port);
@@ -132,11 +143,11 @@ impl Dial {
                 Reason::NoDriver,
                 "the guest drives no network device: it has not come that far, or lacks virtio_net",
             ),
-            Condition::Running if self.asks || matches!(self.phase, Phase::Resolving) => failed(
+            Condition::Running if self.is_unheard() => failed(
                 Reason::Unreachable,
                 &format!(
                     "nobody on the guest's link has {address}: no answer to {question} in {timeout}; \
-                     the guest has not configured it (by DHCP, for instance), or hangs"
+                     the guest has not configured it (by DHCP, for instance), its interface is down, or it hangs"
                 ),
             ),
             Condition::Running => failed(

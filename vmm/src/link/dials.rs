@@ -142,7 +142,7 @@ impl Dials {
     pub(super) fn answered(&mut self, questions: &mut Questions, address: IpAddr) {
         for id in questions.answered(address) {
             if let Some(dial) = self.dials.get_mut(&id) {
-                dial.asks = false;
+                dial.asks = None;
                 self.ready.insert(id);
             }
         }
@@ -154,7 +154,7 @@ impl Dials {
             let target = resolve(dial.request.target, learned);
             if matches!(dial.phase, Phase::Resolving) && dial.target != target {
                 questions.drop_dial(dial.target, *id);
-                dial.asks = false;
+                dial.asks = None;
                 dial.target = target;
                 self.ready.insert(*id);
             }
@@ -180,9 +180,9 @@ impl Dials {
         if let Some(port) = dial.from() {
             self.ports.release(port);
         }
-        if dial.asks {
+        if dial.asks.is_some() {
             around.questions.drop_dial(dial.target, id);
-            dial.asks = false;
+            dial.asks = None;
         }
         dial.phase = Phase::Resolving;
     }
@@ -273,8 +273,8 @@ impl Dials {
         }
         let answered = around.learned.answered(dial.target);
         let is_stale = |at: u64| around.now.saturating_sub(at) > FRESH;
-        if !dial.asks && answered.is_none_or(is_stale) {
-            dial.asks = true;
+        if dial.asks.is_none() && answered.is_none_or(is_stale) {
+            dial.asks = Some(around.now);
             around.questions.ask(dial.target, id, around.now);
         }
         if answered.is_none() || !matches!(dial.phase, Phase::Resolving) {
@@ -383,7 +383,7 @@ impl Dials {
         };
         around.learned.show(dial.target, Shown::Used, around.now);
         self.answered(around.questions, dial.target);
-        dial.asks = false;
+        dial.asks = None;
         around
             .events
             .push(LinkEvent::Answered(id, dial.connected()));
@@ -426,7 +426,7 @@ impl Dials {
         if let Some(due) = dial.timer {
             self.timers.remove(&(due, id));
         }
-        if dial.asks {
+        if dial.asks.is_some() {
             questions.drop_dial(dial.target, id);
         }
         self.ready.remove(&id);

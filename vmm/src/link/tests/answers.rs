@@ -50,14 +50,18 @@ fn a_closed_port_refuses_at_once() {
 
 #[test]
 fn a_filtered_port_times_out_at_the_deadline_and_not_before() {
-    for target in BOTH {
+    // Also where the deadline comes when the guest's address has just been asked for again.
+    for (target, timeout) in BOTH
+        .into_iter()
+        .flat_map(|target| [1000, 1001, 1500, 2001, 5700].map(|timeout| (target, timeout)))
+    {
         let mut world = World::running();
-        let id = world.dial(target, FILTERED, 1000);
-        world.run(999);
+        let id = world.dial(target, FILTERED, timeout);
+        world.run(timeout - 1);
         assert_eq!(world.answer_of(id), None);
         world.run(1);
-        assert_eq!(world.reason_of(id), Some(Reason::Timeout));
-        assert!(text_of(&world, id).contains("1000 ms"));
+        assert_eq!(world.reason_of(id), Some(Reason::Timeout), "{timeout} ms");
+        assert!(text_of(&world, id).contains(&format!("{timeout} ms")));
         assert!(world.is_clean());
     }
 }

@@ -13,17 +13,8 @@ use kennel_tests::machine::Machine;
 use kennel_vmm::config::{MachineConfig, NetworkConfig, Uplink};
 use kennel_vmm::dial::{Answer, GUEST_IPV4, HOST_IPV6, Reason, Request, Target};
 use kennel_vmm::protocol::{Command, Ending, News};
-use libtest_mimic::Trial;
 
-use crate::{Body, Image, group};
-
-pub(crate) fn tests(image: &Image) -> Vec<Trial> {
-    let cases: [(&'static str, Body); 1] = [(
-        "ports_are_reached_over_a_pause_and_a_reset",
-        Box::new(ports),
-    )];
-    group("network", image, cases)
-}
+use crate::Image;
 
 /// Longer than a guest takes to answer, on any machine.
 const BOUND: Duration = Duration::from_secs(60);
@@ -134,7 +125,8 @@ fn has_ipv6(news: &News) -> Option<()> {
         .then_some(())
 }
 
-fn ports(image: &Image) {
+/// Ports answer over a pause and a reset.
+pub(super) fn ports(image: &Image) {
     let place = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let place = tempfile::tempdir_in(place.unwrap_or_else(std::env::temp_dir)).expect("a folder");
     let socket = place.path().join("dial");

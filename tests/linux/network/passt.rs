@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! passt for tests that need one.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use kennel::host;
+use kennel_tests::tier::{self, Obstacle};
+use libtest_mimic::Trial;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{Image, NAME};
+
+/// The body of a test that needs passt, which is there.
+pub(super) type Body = fn(&Image, PathBuf);
+
+pub(super) fn test(name: &str, image: &Image, body: Body) -> Trial {
+    let image = image.clone();
+    tier::test_if_able(NAME, &format!("network::{name}"), move || {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let mut places = std::env::split_paths(&path).map(|folder| folder.join("passt"));
+        let program = places.find(|program| program.is_file());
+        let program =
+            program.ok_or_else(|| Obstacle("no passt: apt-get install passt".to_owned()))?;
+        route()?;
+        body(&image, program);
+        Ok(())
+    })
+}
+
+/// passt wants an interface with a route to everywhere. The box has no other than its loopback,
+/// where such a route leads nowhere and harms nobody.
+fn route() -> Result<(), Obstacle> {
+    let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
+    let has_default = routes
+        .lines()
+        .any(|line| line.split_whitespace().nth(1) == Some("00000000"));
+    if has_default {
+        return Ok(());
+    }
+    if !host::inside_box() {
+        return Err(Obstacle("this machine has no default route".into()));
+    }
+    let added = Command::new("ip")
+        .args(["route", "add", "default", "dev", "lo"])
+        .output();
+    match added {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            Err(Obstacle(format!("no route for passt: {said}")))
+        }
+        Err(error) => Err(Obstacle(format!(
+            "no route for passt: ip: {error}: apt-get install iproute2"
+        ))),
+    }
+}
+
+/// Kills the passt of a VM process; each of its threads has children of its own.
+pub(super) fn kill(vm: Pid) {
+    let vm = vm.as_raw_nonzero();
+    let threads = fs::read_dir(format!("/proc/{vm}/task")).expect("alive");
+    let children = threads.flat_map(|thread| {
+        let children = thread.expect("an entry").path().join("children");
+        let children = fs::read_to_string(children).unwrap_or_default();
+        let pids = children.split_whitespace().map(str::to_owned);
+        pids.collect::<Vec<_>>()
+    });
+    let is_passt = |pid: &String| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+        name.is_ok_and(|name| name.starts_with("passt"))
+    };
+    let passt: Vec<_> = children.filter(is_passt).collect();
+    let [passt] = passt.as_slice() else {
+        panic!("one passt, and not {passt:?}");
+    };
+    let passt = Pid::from_raw(passt.parse().expect("a process ID")).expect("not 0");
+    kill_process(passt, Signal::KILL).expect("alive");
+}
