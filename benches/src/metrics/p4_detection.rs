@@ -21,7 +21,7 @@ pub(super) const METRIC: Metric = Metric {
     definition: "20 HTTP and 20 TCP probes at phases of their own, periodSeconds 1, timeoutSeconds 1, \
                  failureThreshold 3. The guest stops listening, or stops answering at all, at some \
                  moment; measured is by how much the probe fails later than its third tick from \
-                 there, plus, in a guest that does not answer, the 950 ms that a connection is \
+                 there, plus, in a guest that does not answer, the 949 ms that a connection is \
                  waited for.",
     floor: "the arithmetic",
     peer: "nothing",
@@ -32,8 +32,9 @@ pub(super) const METRIC: Metric = Metric {
 
 const EACH: usize = 20;
 const FAILURES: u32 = 3;
-/// Of a connection: what is left of the timeout once the VM process' answer has had its time.
-const CONNECTS: Duration = Duration::from_millis(950);
+/// Of a connection: what is left of the timeout once the VM process' answer has had its time, in
+/// whole ms, of which it has one less for what passes until it is asked.
+const CONNECTS: Duration = Duration::from_millis(949);
 /// A command to the guest takes a moment; attempts that begin within cannot be told apart.
 const UNSURE: Duration = Duration::from_millis(20);
 const TIMING: Timing = Timing {
