@@ -67,8 +67,6 @@ pub(crate) struct Record {
     pub(crate) scheduler: u64,
     /// When its time began.
     pub(crate) began: Option<Instant>,
-    /// When each probe's first attempt was due.
-    pub(crate) phases: Vec<Moment>,
     /// Probes that succeeded and then failed.
     pub(crate) failed: Vec<Failed>,
 }
@@ -76,8 +74,8 @@ pub(crate) struct Record {
 /// When a probe's word about the guest became a failure.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Failed {
-    /// When its first attempt was due.
-    pub(crate) first: Moment,
+    /// When the first of the failures was due that made it so.
+    pub(crate) since: Moment,
     pub(crate) at: Moment,
 }
 
@@ -101,6 +99,8 @@ struct Probe {
     asks: Sender<Ask>,
     /// The last tick that was attempted.
     tick: Option<Moment>,
+    /// When the first attempt was due of those that failed in a row.
+    failing: Option<Moment>,
 }
 
 /// The probes, their threads and their scheduler's state.
@@ -159,6 +159,7 @@ impl Engine {
                 worker: Worker::new(ProbeKind::Readiness, orders.timing),
                 asks,
                 tick: None,
+                failing: None,
             });
         }
         engine.start(orders.phase);
@@ -176,7 +177,6 @@ impl Engine {
                 Phase::Together => 0,
             };
             probe.worker.started(Moment::from_nanos(wait));
-            self.record.phases.push(Moment::from_nanos(wait));
             let due = probe.worker.next_due();
             self.queue.extend(due.map(|due| Reverse((due, number))));
         }
@@ -288,15 +288,15 @@ impl Engine {
             }
         };
         let number = answer.attempt.number;
+        probe.failing = match &said {
+            Some(_) => probe.failing.or(Some(answer.due)),
+            None => None,
+        };
         let before = probe.worker.result();
         let finished = probe.worker.finished(now, number, answer.outcome);
         if before == ProbeResult::Success && probe.worker.result() == ProbeResult::Failure {
-            let first = self.record.phases.get(answer.probe);
-            let failed = first.map(|first| Failed {
-                first: *first,
-                at: now,
-            });
-            self.record.failed.extend(failed);
+            let since = probe.failing.unwrap_or(answer.due);
+            self.record.failed.push(Failed { since, at: now });
         }
         if let Some(again) = finished.again
             && self.ask(answer.probe, again, answer.due).is_ok()

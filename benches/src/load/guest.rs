@@ -14,9 +14,9 @@ use kennel::supervisor::vm_process::{ConsoleEnds, VmProcess, Word};
 use kennel_vmm::config::{MachineConfig, NetworkConfig, Uplink};
 use kennel_vmm::protocol::News;
 
-use super::handler;
 use super::model::Model;
 use super::stack::{HTTP_PORT, Health, TCP_PORT};
+use super::{directory, handler};
 use crate::Trouble;
 use crate::session::{LinuxGuest, Session};
 
@@ -113,7 +113,7 @@ impl Guest {
 
 impl Linux {
     fn start(linux: &LinuxGuest, session: &Session) -> Result<Self, Trouble> {
-        let directory = tempfile::tempdir().map_err(Trouble::new)?;
+        let directory = directory()?;
         let dial_socket = directory.path().join("dial");
         let config = MachineConfig {
             memory_bytes: 256 << 20,

@@ -45,6 +45,15 @@ pub(crate) const EVERY_SECOND: Timing = Timing {
     failure_threshold: 1,
 };
 
+/// A directory that can hold sockets, also where the temporary one cannot.
+pub(crate) fn directory() -> Result<tempfile::TempDir, Trouble> {
+    let made = match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(place) => tempfile::tempdir_in(place),
+        None => tempfile::tempdir(),
+    };
+    made.map_err(|error| Trouble::new(format!("no directory for sockets: {error}")))
+}
+
 /// `httpGet` or `tcpSocket` of this port, as a document has it.
 pub(crate) fn handler(kind: &str, port: u16) -> Result<Handler, Trouble> {
     let document = format!(

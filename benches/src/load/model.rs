@@ -16,6 +16,7 @@ use kennel_vmm::config::{NetworkConfig, Uplink};
 use kennel_vmm::process::network::{Card, Network};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
+use super::directory;
 use super::stack::{Health, Stack};
 use crate::Trouble;
 use crate::clock::monotonic_ns;
@@ -203,7 +204,7 @@ pub(crate) struct Model {
 impl Model {
     /// Returns once it can be dialled.
     pub(crate) fn start() -> Result<Self, Trouble> {
-        let directory = tempfile::tempdir().map_err(Trouble::new)?;
+        let directory = directory()?;
         let mut child = Command::new("/proc/self/exe")
             .arg(SUBCOMMAND)
             .arg(socket_in(directory.path()))

@@ -140,6 +140,8 @@ impl Stack {
         if let Some(one) = &segment
             && one.begins
             && health == Health::Well
+            // Not a first packet that comes once more.
+            && !self.connections.contains_key(&one.source)
             && [HTTP_PORT, TCP_PORT].contains(&one.destination)
         {
             let spare = self.spare.pop().unwrap_or_else(Connection::new);

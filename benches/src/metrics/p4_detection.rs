@@ -20,8 +20,8 @@ pub(super) const METRIC: Metric = Metric {
     unit: "ms",
     definition: "20 HTTP and 20 TCP probes at phases of their own, periodSeconds 1, timeoutSeconds 1, \
                  failureThreshold 3. The guest stops listening, or stops answering at all, at some \
-                 moment; measured is by how much the probe fails later than its third tick from \
-                 there, plus, in a guest that does not answer, the 950 ms that a connection is \
+                 moment; measured is by how much the probe fails later than two ticks after the first \
+                 that failed, plus, in a guest that does not answer, the 949 ms that a connection is \
                  waited for.",
     floor: "the arithmetic",
     peer: "nothing",
@@ -32,10 +32,11 @@ pub(super) const METRIC: Metric = Metric {
 
 const EACH: usize = 20;
 const FAILURES: u32 = 3;
-/// Of a connection: what is left of the timeout once the VM process' answer has had its time.
-const CONNECTS: Duration = Duration::from_millis(950);
-/// A command to the guest takes a moment; attempts that begin within cannot be told apart.
-const UNSURE: Duration = Duration::from_millis(20);
+/// Of a connection: what is left of the timeout once the VM process' answer has had its time, in
+/// whole ms, of which it has one less for what passes until it is asked.
+const CONNECTS: Duration = Duration::from_millis(949);
+/// A command to the guest takes a moment, more on a busy host.
+const UNSURE: Duration = Duration::from_millis(500);
 const TIMING: Timing = Timing {
     failure_threshold: FAILURES,
     ..EVERY_SECOND
@@ -99,44 +100,17 @@ fn once(session: &Session, health: Health) -> Result<(Vec<u64>, u32), Trouble> {
         Health::Silent => CONNECTS,
         Health::Well | Health::Refuses => Duration::ZERO,
     };
-    let (mut apart, mut wrong) = (vec![], 0);
-    for phase in &record.phases {
-        let first = tick(*phase, ill);
-        if first.since(ill) < UNSURE || ill.since(*phase).as_nanos() % period() < UNSURE.as_nanos()
-        {
-            continue;
-        }
-        let expected = first.after(TIMING.period * (FAILURES - 1)).after(waits);
-        let failed = record.failed.iter().find(|one| one.first == *phase);
-        match failed {
-            Some(Failed { at, .. }) if *at >= expected => {
-                apart.push(u64::try_from(at.since(expected).as_nanos()).unwrap_or(u64::MAX));
-            }
-            _ => wrong += 1,
+    let missing = orders.handlers.len().saturating_sub(record.failed.len());
+    let (mut apart, mut wrong) = (vec![], u32::try_from(missing).unwrap_or(u32::MAX));
+    for Failed { since, at } in record.failed {
+        let expected = since.after(TIMING.period * (FAILURES - 1)).after(waits);
+        // One tick before, an attempt may have been under way; one after is the first that can tell.
+        let near = ill.since(since).max(since.since(ill)) <= TIMING.period + UNSURE;
+        if near && at >= expected {
+            apart.push(u64::try_from(at.since(expected).as_nanos()).unwrap_or(u64::MAX));
+        } else {
+            wrong += 1;
         }
     }
     Ok((apart, wrong))
-}
-
-const fn period() -> u128 {
-    TIMING.period.as_nanos()
-}
-
-/// The first tick of a probe, whose first of all is `phase`, at or after `at`.
-fn tick(phase: Moment, at: Moment) -> Moment {
-    let ticks = at.since(phase).as_nanos().div_ceil(period());
-    phase.after(TIMING.period * u32::try_from(ticks).unwrap_or(u32::MAX))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_tick_after_a_failure_is_on_the_probes_grid() {
-        let at = |millis: u64| Moment::from_nanos(millis * 1_000_000);
-        assert_eq!(tick(at(300), at(100)), at(300));
-        assert_eq!(tick(at(300), at(300)), at(300));
-        assert_eq!(tick(at(300), at(1301)), at(2300));
-    }
 }
