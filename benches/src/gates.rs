@@ -43,7 +43,7 @@ const BOUNDS: [Bound; 4] = [
     },
 ];
 const WATCHDOGS: u32 = 10_000;
-const BYTES: f64 = 400.0;
+const BYTES: f64 = 256.0;
 const WAKEUPS: f64 = 120.0;
 
 /// Counts and prints; false if something is above its bound.

@@ -134,7 +134,7 @@ const fn gcd(mut a: u32, mut b: u32) -> u32 {
 /// The exact instant a stage ends: `at`, less a fraction of a nanosecond. Firing at `at` is therefore never early,
 /// and the next stage starts from the exact instant, so rounding never adds up.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-#[repr(packed(4))]
+#[repr(Rust, packed(4))]
 pub(crate) struct Expiry {
     /// The first whole nanosecond at or after the end.
     pub(crate) at: VmInstant,

@@ -49,7 +49,7 @@ impl Pending<KeptBite> {
 
 /// A [`Bite`] as it is kept, with its optional value packed.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-#[repr(packed)]
+#[repr(Rust, packed)]
 pub(crate) struct KeptBite {
     due: VmInstant,
     last_due: VmInstant,

@@ -12,7 +12,7 @@ pub(crate) const WAKE_INTERVAL_NS: u64 = 1_000_000;
 
 /// Decides whether a report may go out now.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-#[repr(packed(2))]
+#[repr(Rust, packed(2))]
 pub(crate) struct Reports {
     /// A report may go out from here on; instant 0 as long as there was none.
     next_allowed: VmInstant,
