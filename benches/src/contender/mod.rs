@@ -47,7 +47,7 @@ impl Guest {
     }
 
     /// The machine of ours that it boots in.
-    fn config(&self) -> MachineConfig {
+    pub(crate) fn config(&self) -> MachineConfig {
         MachineConfig {
             memory_bytes: u64::from(self.memory_mib) << 20,
             vcpus: 1,

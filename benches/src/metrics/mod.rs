@@ -14,6 +14,7 @@ mod t1_expiry;
 mod t2_early;
 mod t4_ping;
 mod t5_end_to_end;
+mod t6_stage_1;
 mod t7_actions;
 mod t8_pause;
 mod t9_load;
@@ -59,6 +60,7 @@ pub(crate) const ALL: &[Metric] = &[
     s4_threads::METRIC,
     v4_dispatch::METRIC,
     t5_end_to_end::METRIC,
+    t6_stage_1::METRIC,
     t7_actions::METRIC,
     t8_pause::METRIC,
     t9_load::METRIC,
@@ -79,11 +81,6 @@ pub(crate) const MISSING: &[(&str, &str, &str)] = &[
         "T3",
         "Conformance in virtual time",
         "needs a QEMU with the qtest accelerator; recorded traces are replayed by tests instead",
-    ),
-    (
-        "T6",
-        "End of stage 1 to the guest's handler",
-        "not written yet; QEMU has no stage-1 interrupt to stand beside it",
     ),
     ("V5", "Exits for a console byte", "not written yet"),
     ("V6", "CPU of an idle machine", "not written yet"),

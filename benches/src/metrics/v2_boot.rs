@@ -140,13 +140,15 @@ fn boots(
     };
     let boot = |who, marked: Marked| {
         let first = prints.then(|| marked.wait_for_any()).transpose()?;
-        let mark = marked.wait_for(MARK)?;
+        let mark = marked.wait_for(MARK);
+        let mark = mark.map_err(|error| Trouble::new(format!("{who}: {error}")))?;
         Ok(count(who, marked.begun, first, mark, marked.pid()))
     };
     let kennel = || {
         let marked = KennelMarked::start_with(guest, None)?;
         let first = prints.then(|| marked.wait_for_any()).transpose()?;
-        let mark = marked.wait_for(MARK)?;
+        let mark = marked.wait_for(MARK);
+        let mark = mark.map_err(|error| Trouble::new(format!("{KENNEL}: {error}")))?;
         Ok(count(KENNEL, marked.begun, first, mark, marked.pid()))
     };
     let with_qemu = qemu_version().is_some();
