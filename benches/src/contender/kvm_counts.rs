@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! What the kernel counts of a process that runs a VM: KVM's exits, and CPU time.
+//! What the kernel counts of a process that runs a VM: exits, and CPU time.
 
 use std::path::Path;
 
 /// Where KVM counts, for root, where debugfs is mounted.
 const KVM: &str = "/sys/kernel/debug/kvm";
+
+/// How threads that run vCPUs begin their names: ours, and QEMU's when it names them.
+const VCPU_NAMES: [&str; 2] = ["vcpu", "CPU "];
 
 /// Exits of all vCPUs of a VM.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,19 +43,27 @@ fn exits_in(kvm: &Path, pid: u32) -> Option<Exits> {
     })
 }
 
-/// CPU time in ms that a process took beside its guest's, by ticks.
-pub(crate) fn own_cpu_ms(pid: u32) -> Option<u64> {
-    own_cpu_in(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+/// CPU time in ns of the threads of process `pid` that run no vCPU; `None` if it is not told which
+/// ones do.
+pub(crate) fn cpu_beside_vcpus(pid: u32) -> Option<u64> {
+    cpu_beside_vcpus_in(&Path::new("/proc").join(pid.to_string()).join("task"))
 }
 
-/// Of the line of `/proc/PID/stat`: time in both modes is the 14th and 15th field, time of a guest,
-/// which the 14th holds too, the 43rd, in hundredths of a second.
-fn own_cpu_in(stat: &str) -> Option<u64> {
-    let (_, behind_name) = stat.rsplit_once(')')?;
-    let fields: Vec<&str> = behind_name.split_ascii_whitespace().collect();
-    let ticks = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
-    let own = (ticks(14)? + ticks(15)?).saturating_sub(ticks(43)?);
-    Some(own * 10)
+fn cpu_beside_vcpus_in(tasks: &Path) -> Option<u64> {
+    let (mut nanos, mut vcpus) = (0_u64, 0);
+    for task in std::fs::read_dir(tasks).ok()?.filter_map(Result::ok) {
+        let read = |name: &str| std::fs::read_to_string(task.path().join(name));
+        // One that has ended meanwhile took what it took; it is not known.
+        let (Ok(name), Ok(times)) = (read("comm"), read("schedstat")) else {
+            continue;
+        };
+        if VCPU_NAMES.iter().any(|vcpu| name.starts_with(vcpu)) {
+            vcpus += 1;
+            continue;
+        }
+        nanos += times.split_ascii_whitespace().next()?.parse::<u64>().ok()?;
+    }
+    (vcpus > 0).then_some(nanos)
 }
 
 #[cfg(test)]
@@ -86,13 +97,19 @@ mod tests {
     }
 
     #[test]
-    fn a_guests_time_is_not_the_process_own() {
-        let mut fields = vec!["0"; 50];
-        (fields[11], fields[12], fields[40]) = ("70", "30", "55");
-        let stat = format!(
-            "12 (a ) b) S {}",
-            fields.get(1..).expect("fields").join(" ")
-        );
-        assert_eq!(own_cpu_in(&stat), Some(450));
+    fn threads_of_vcpus_are_left_out() {
+        let tasks = tempfile::tempdir().expect("a directory");
+        let add = |id: &str, name: &str, times: &str| {
+            let task = tasks.path().join(id);
+            std::fs::create_dir(&task).expect("a directory");
+            std::fs::write(task.join("comm"), name).expect("a file");
+            std::fs::write(task.join("schedstat"), times).expect("a file");
+        };
+        add("7", "kennel\n", "300 5 6\n");
+        assert_eq!(cpu_beside_vcpus_in(tasks.path()), None, "which are the vCPUs?");
+        add("8", "vcpu0\n", "5000 5 6\n");
+        add("9", "CPU 0/KVM\n", "5000 5 6\n");
+        add("10", "console\n", "20 5 6\n");
+        assert_eq!(cpu_beside_vcpus_in(tasks.path()), Some(320));
     }
 }
