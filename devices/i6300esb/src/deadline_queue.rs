@@ -434,7 +434,7 @@ mod tests {
 
     #[test]
     #[cfg(target_pointer_width = "64")]
-    fn an_armed_watchdog_takes_256_bytes_with_its_place_in_the_queue() {
+    fn thousands_take_256_bytes_each_with_their_places_in_the_queue() {
         const COUNT: u32 = 10_000;
         let mut fleet = None;
         let heap = allocation_counter::measure(|| {
