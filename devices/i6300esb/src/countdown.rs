@@ -133,6 +133,8 @@ const fn gcd(mut a: u32, mut b: u32) -> u32 {
 
 /// The exact instant a stage ends: `at`, less a fraction of a nanosecond. Firing at `at` is therefore never early,
 /// and the next stage starts from the exact instant, so rounding never adds up.
+///
+/// Packed, as each watchdog keeps two of them.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[repr(Rust, packed(4))]
 pub(crate) struct Expiry {

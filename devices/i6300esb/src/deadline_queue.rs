@@ -35,7 +35,7 @@ use crate::time::{TimerRequest, VmInstant};
 pub struct DeadlineQueue<K> {
     /// Neighbouring keys lie together. A block is named by a key: those in it are not less, those in the blocks before are.
     blocks: BTreeMap<K, Block<K>>,
-    /// The earliest deadline of each block, with the block's name.
+    /// The earliest deadline of each block.
     by_instant: BTreeSet<(VmInstant, K)>,
     len: usize,
     armed_for: Option<VmInstant>,
@@ -70,12 +70,12 @@ impl<K: Copy + Ord> DeadlineQueue<K> {
 
     /// Forgets the device `key`.
     pub fn remove(&mut self, key: K) {
-        let Some(name) = self.block_of(key) else {
-            return;
-        };
-        if self.change(name, |block| block.remove(key)) == Some(true) {
+        let removed = self.change(key, |block| block.remove(key).then(|| block.is_small()));
+        if let Some(Some(small)) = removed {
             self.len = self.len.saturating_sub(1);
-            self.join(name);
+            if small {
+                self.join_around(key);
+            }
         }
     }
 
@@ -86,9 +86,7 @@ impl<K: Copy + Ord> DeadlineQueue<K> {
     /// wakes the host for true deadlines only, however many devices there are.
     #[must_use]
     pub fn first(&self) -> Option<(VmInstant, K)> {
-        let (at, name) = *self.by_instant.first()?;
-        let key = self.blocks.get(&name)?.key_at(at)?;
-        Some((at, key))
+        self.by_instant.first().copied()
     }
 
     /// Takes one device whose deadline has come: call its `timer_fired` and record what it asks for.
@@ -123,78 +121,73 @@ impl<K: Copy + Ord> DeadlineQueue<K> {
     }
 
     fn insert(&mut self, key: K, at: VmInstant) {
-        let inserted = match self.block_of(key).or_else(|| self.rename_first(key)) {
-            Some(name) => self.change(name, |block| block.insert(key, at)),
-            None => Some(Inserted::Split(Block::new(key, at))),
-        };
+        let inserted = self
+            .change(key, |block| block.insert(key, at))
+            .or_else(|| {
+                self.rename_first(key);
+                self.change(key, |block| block.insert(key, at))
+            })
+            .unwrap_or_else(|| Inserted::Split(Block::new(key, at)));
         match inserted {
-            Some(Inserted::Moved) | None => return,
-            Some(Inserted::Added) => {}
-            Some(Inserted::Split(upper)) => self.add(upper),
+            Inserted::Moved => return,
+            Inserted::Added => {}
+            Inserted::Split(upper) => self.add(upper),
         }
         self.len = self.len.saturating_add(1);
     }
 
-    /// The name of the block that the key belongs to; `None` if it is less than all.
-    fn block_of(&self, key: K) -> Option<K> {
-        self.blocks.range(..=key).next_back().map(|(name, _)| *name)
-    }
-
-    /// Names the first block by a key that is less than all.
-    fn rename_first(&mut self, key: K) -> Option<K> {
-        let (name, block) = self.blocks.pop_first()?;
-        if let Some(at) = block.earliest() {
-            self.by_instant.remove(&(at, name));
-            self.by_instant.insert((at, key));
-        }
-        self.blocks.insert(key, block);
-        Some(key)
-    }
-
-    /// Changes a block, and what is known of its earliest deadline; gives up the block if nothing is left.
-    fn change<R>(&mut self, name: K, act: impl FnOnce(&mut Block<K>) -> R) -> Option<R> {
-        let block = self.blocks.get_mut(&name)?;
+    /// Changes the block that the key belongs to, and what is known of its earliest deadline; gives the block up if
+    /// nothing is left. `None` if the key is less than all blocks' names.
+    fn change<R>(&mut self, key: K, act: impl FnOnce(&mut Block<K>) -> R) -> Option<R> {
+        let (&name, block) = self.blocks.range_mut(..=key).next_back()?;
         let before = block.earliest();
         let done = act(block);
         let earliest = block.earliest();
-        if before != earliest {
-            if let Some(at) = before {
-                self.by_instant.remove(&(at, name));
-            }
-            match earliest {
-                Some(at) => drop(self.by_instant.insert((at, name))),
-                None => drop(self.blocks.remove(&name)),
-            }
+        if block.is_empty() {
+            self.by_instant.remove(&before);
+            self.blocks.remove(&name);
+        } else if earliest != before {
+            self.by_instant.remove(&before);
+            self.by_instant.insert(earliest);
         }
         Some(done)
     }
 
+    /// Names the first block by a key that is less than all.
+    fn rename_first(&mut self, key: K) {
+        if let Some((_, block)) = self.blocks.pop_first() {
+            self.blocks.insert(key, block);
+        }
+    }
+
     fn add(&mut self, block: Block<K>) {
-        if let (Some(name), Some(at)) = (block.first_key(), block.earliest()) {
+        if let Some(name) = block.first_key() {
+            self.by_instant.insert(block.earliest());
             self.blocks.insert(name, block);
-            self.by_instant.insert((at, name));
-            self.join(name);
+            self.join_around(name);
         }
     }
 
-    /// Joins a block with its neighbours where both are small: so the memory follows the devices.
-    fn join(&mut self, name: K) {
-        let above = (Bound::Excluded(name), Bound::Unbounded);
-        if let Some((&next, _)) = self.blocks.range(above).next() {
-            self.join_pair(name, next);
-        }
-        if let Some((&before, _)) = self.blocks.range(..name).next_back() {
-            self.join_pair(before, name);
+    /// Joins the block that the key belongs to with its neighbours where both are small: so the memory follows the
+    /// devices.
+    fn join_around(&mut self, key: K) {
+        let mut below = self.blocks.range(..=key).rev().map(|(name, _)| *name);
+        let (own, before) = (below.next(), below.next());
+        let above = (Bound::Excluded(key), Bound::Unbounded);
+        let next = self.blocks.range(above).next().map(|(name, _)| *name);
+        for (lower, upper) in [(own, next), (before, own)] {
+            if let (Some(lower), Some(upper)) = (lower, upper) {
+                self.join(lower, upper);
+            }
         }
     }
 
-    fn join_pair(&mut self, lower: K, upper: K) {
+    fn join(&mut self, lower: K, upper: K) {
         if let (Some(below), Some(above)) = (self.blocks.get(&lower), self.blocks.get(&upper))
             && below.fits(above)
-            && let Some(at) = above.earliest()
             && let Some(above) = self.blocks.remove(&upper)
         {
-            self.by_instant.remove(&(at, upper));
+            self.by_instant.remove(&above.earliest());
             let _ = self.change(lower, |below| below.join(above));
         }
     }
@@ -414,17 +407,14 @@ mod tests {
         }
     }
 
-    /// Blocks are in order, none is empty, and no two neighbours hold so little that they should be one.
+    /// Blocks are as they should be, and no two neighbours hold so little that they should be one.
     fn assert_sound(queue: &DeadlineQueue<u16>) {
         let mut blocks = queue.blocks.iter().peekable();
         while let Some((name, block)) = blocks.next() {
-            assert!(block.first_key().is_some_and(|first| first >= *name));
-            let earliest = block.earliest().expect("not empty");
-            assert!(queue.by_instant.contains(&(earliest, *name)));
-            if let Some((next, upper)) = blocks.peek() {
-                assert!(block.last_key().is_some_and(|last| last < **next));
-                assert!(!block.fits(upper), "{name} and {next}");
-            }
+            let next = blocks.peek();
+            assert!(block.is_sound(*name, next.map(|(next, _)| **next)));
+            assert!(!next.is_some_and(|(_, upper)| block.fits(upper)));
+            assert!(queue.by_instant.contains(&block.earliest()));
         }
         assert_eq!(queue.by_instant.len(), queue.blocks.len());
     }
@@ -444,7 +434,7 @@ mod tests {
 
     #[test]
     #[cfg(target_pointer_width = "64")]
-    fn an_armed_watchdog_takes_256_bytes_with_its_place_in_the_queue() {
+    fn thousands_take_256_bytes_each_with_their_places_in_the_queue() {
         const COUNT: u32 = 10_000;
         let mut fleet = None;
         let heap = allocation_counter::measure(|| {

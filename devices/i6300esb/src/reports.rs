@@ -10,7 +10,7 @@ pub(crate) const FRESH_BURST: u16 = 1_000;
 /// While rounds repeat without a ping, the host is woken at most this often, in nanoseconds.
 pub(crate) const WAKE_INTERVAL_NS: u64 = 1_000_000;
 
-/// Decides whether a report may go out now.
+/// Decides whether a report may go out now. Packed, as each watchdog keeps two of them.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 #[repr(Rust, packed(2))]
 pub(crate) struct Reports {

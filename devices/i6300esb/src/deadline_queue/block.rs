@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use crate::packed::Packed;
 use crate::time::VmInstant;
 
-/// Deadlines in a block at most. Few enough to look at them all.
+/// Deadlines in a block at most. Few enough to look at them all for the earliest.
 const FULL: usize = 64;
 /// Two blocks with no more than these together become one; it has room left, so that the next deadline does not split it.
 const HALF: usize = FULL / 2;
@@ -19,10 +19,19 @@ struct Entry<K> {
     at: Packed<VmInstant>,
 }
 
-/// Deadlines in order of their keys; never none, but while one is taken out.
+impl<K> Entry<K> {
+    const fn new(key: K, at: VmInstant) -> Self {
+        let at = Packed::new(at);
+        Self { key, at }
+    }
+}
+
+/// Deadlines in order of their keys.
 #[derive(Clone, Debug)]
 pub(super) struct Block<K> {
     entries: Vec<Entry<K>>,
+    /// The earliest of them; the least key if there are several.
+    earliest: (VmInstant, K),
 }
 
 /// What became of a deadline that was put into a block.
@@ -40,9 +49,22 @@ impl<K: Copy + Ord> Block<K> {
     pub(super) fn new(key: K, at: VmInstant) -> Self {
         let mut block = Self {
             entries: Vec::new(),
+            earliest: (at, key),
         };
         block.insert_at(0, key, at);
         block
+    }
+
+    pub(super) const fn earliest(&self) -> (VmInstant, K) {
+        self.earliest
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(super) fn first_key(&self) -> Option<K> {
+        self.entries.first().map(|entry| entry.key)
     }
 
     fn find(&self, key: K) -> Result<usize, usize> {
@@ -53,16 +75,21 @@ impl<K: Copy + Ord> Block<K> {
         if self.entries.len() == self.entries.capacity() {
             self.entries.reserve_exact(ROOM);
         }
-        let at = Packed::new(at);
-        self.entries.insert(index, Entry { key, at });
+        self.entries.insert(index, Entry::new(key, at));
+        self.earliest = self.earliest.min((at, key));
+    }
+
+    fn look_for_earliest(&mut self) {
+        // The first one of equals, so the least key.
+        if let Some(entry) = self.entries.iter().min_by_key(|entry| entry.at.get()) {
+            self.earliest = (entry.at.get(), entry.key);
+        }
     }
 
     pub(super) fn insert(&mut self, key: K, at: VmInstant) -> Inserted<K> {
         match self.find(key) {
             Ok(index) => {
-                if let Some(entry) = self.entries.get_mut(index) {
-                    entry.at = Packed::new(at);
-                }
+                self.move_to(index, key, at);
                 Inserted::Moved
             }
             Err(index) if self.entries.len() < FULL => {
@@ -72,10 +99,7 @@ impl<K: Copy + Ord> Block<K> {
             // Keys that come in order fill their blocks.
             Err(FULL) => Inserted::Split(Self::new(key, at)),
             Err(index) => {
-                let mut upper = Self {
-                    entries: self.entries.split_off(HALF),
-                };
-                self.entries.shrink_to_fit();
+                let mut upper = self.split();
                 match index.checked_sub(HALF) {
                     Some(index) => upper.insert_at(index, key, at),
                     None => self.insert_at(index, key, at),
@@ -83,6 +107,30 @@ impl<K: Copy + Ord> Block<K> {
                 Inserted::Split(upper)
             }
         }
+    }
+
+    fn move_to(&mut self, index: usize, key: K, at: VmInstant) {
+        if let Some(entry) = self.entries.get_mut(index) {
+            *entry = Entry::new(key, at);
+        }
+        let (_, first) = self.earliest;
+        if first == key {
+            self.look_for_earliest();
+        } else {
+            self.earliest = self.earliest.min((at, key));
+        }
+    }
+
+    /// Parts with the upper half.
+    fn split(&mut self) -> Self {
+        let mut upper = Self {
+            entries: self.entries.split_off(HALF),
+            earliest: self.earliest,
+        };
+        self.entries.shrink_to_fit();
+        self.look_for_earliest();
+        upper.look_for_earliest();
+        upper
     }
 
     /// Whether the key had a deadline.
@@ -93,28 +141,16 @@ impl<K: Copy + Ord> Block<K> {
         let _ = self.entries.remove(index);
         self.entries
             .shrink_to(self.entries.len().saturating_add(ROOM));
+        let (_, first) = self.earliest;
+        if first == key {
+            self.look_for_earliest();
+        }
         true
     }
 
-    pub(super) fn first_key(&self) -> Option<K> {
-        self.entries.first().map(|entry| entry.key)
-    }
-
-    #[cfg(test)]
-    pub(super) fn last_key(&self) -> Option<K> {
-        self.entries.last().map(|entry| entry.key)
-    }
-
-    /// The earliest deadline.
-    pub(super) fn earliest(&self) -> Option<VmInstant> {
-        self.entries.iter().map(|entry| entry.at.get()).min()
-    }
-
-    /// The least key with the deadline `at`.
-    pub(super) fn key_at(&self, at: VmInstant) -> Option<K> {
-        let mut entries = self.entries.iter();
-        let entry = entries.find(|entry| entry.at.get() == at)?;
-        Some(entry.key)
+    /// Whether there may be another that it should be one with.
+    pub(super) const fn is_small(&self) -> bool {
+        self.entries.len() <= HALF
     }
 
     /// Whether this and the next one should be one.
@@ -126,5 +162,20 @@ impl<K: Copy + Ord> Block<K> {
     pub(super) fn join(&mut self, upper: Self) {
         self.entries.reserve_exact(upper.entries.len());
         self.entries.extend(upper.entries);
+        self.earliest = self.earliest.min(upper.earliest);
+    }
+
+    /// Whether it is in order, begins at `name` or above and ends below `next`, and knows its earliest deadline.
+    #[cfg(test)]
+    pub(super) fn is_sound(&self, name: K, next: Option<K>) -> bool {
+        let mut looked = self.clone();
+        looked.look_for_earliest();
+        let keys = || self.entries.iter().map(|entry| entry.key);
+        self.first_key().is_some_and(|first| first >= name)
+            && keys().zip(keys().skip(1)).all(|(key, above)| key < above)
+            && keys().all(|key| next.is_none_or(|next| key < next))
+            && self.entries.len() <= FULL
+            && self.entries.capacity() <= self.entries.len().saturating_add(ROOM)
+            && self.earliest == looked.earliest
     }
 }
