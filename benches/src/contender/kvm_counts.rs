@@ -106,7 +106,11 @@ mod tests {
             std::fs::write(task.join("schedstat"), times).expect("a file");
         };
         add("7", "kennel\n", "300 5 6\n");
-        assert_eq!(cpu_beside_vcpus_in(tasks.path()), None, "which are the vCPUs?");
+        assert_eq!(
+            cpu_beside_vcpus_in(tasks.path()),
+            None,
+            "which are the vCPUs?"
+        );
         add("8", "vcpu0\n", "5000 5 6\n");
         add("9", "CPU 0/KVM\n", "5000 5 6\n");
         add("10", "console\n", "20 5 6\n");

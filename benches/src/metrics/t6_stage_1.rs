@@ -119,8 +119,7 @@ impl Kennel {
             }),
             ..Guest::bare(guest, MIB, program).config()
         };
-        let mut machine =
-            Machine::new(config, Box::new(std::io::sink())).map_err(Trouble::new)?;
+        let mut machine = Machine::new(config, Box::new(std::io::sink())).map_err(Trouble::new)?;
         let marks = Marks::at(&machine.board().bus, payload::MARK_PORT)?;
         machine.power_on(&mut |_, _| {}).map_err(Trouble::new)?;
         let mut manager = EventManager::new().map_err(Trouble::new)?;

@@ -75,10 +75,7 @@ fn measure(session: &Session, measured: &mut Measured) -> Result<(), Trouble> {
         let guest = Guest {
             kernel: linux.kernel.clone(),
             initrd: Some(initrd.path().to_owned()),
-            cmdline: format!(
-                "{console} {} panic=-1 cryptomgr.notests",
-                boot_mark::RDINIT
-            ),
+            cmdline: format!("{console} {} panic=-1 cryptomgr.notests", boot_mark::RDINIT),
             memory_mib: MIB,
         };
         let (outcome, counted) = boots(session, &guest, console != "quiet")?;
@@ -168,11 +165,7 @@ fn boots(
             Role::Qemu,
             with_qemu.then_some(|| boot(MICROVM, microvm(guest)?)),
         )
-        .with_some(
-            PC,
-            Role::Qemu,
-            with_qemu.then_some(|| boot(PC, pc(guest)?)),
-        )
+        .with_some(PC, Role::Qemu, with_qemu.then_some(|| boot(PC, pc(guest)?)))
         .run(session, session.times(5, 1))?;
     Ok((outcome, all.into_inner()))
 }
