@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kennel_tests::tier::ACT_AS_KENNEL;
 use rustix::process::{Pid, Signal, kill_process};
@@ -129,10 +129,11 @@ impl Operated {
 
     /// Waits for an event that `pick` wants; those before it are passed over.
     pub(crate) fn event(&mut self, what: &str, pick: impl Fn(&Value) -> bool) -> Value {
+        let end = Instant::now() + BOUND;
         loop {
             let event = match self.unread.pop_front() {
                 Some(event) => event,
-                None => match self.hear() {
+                None => match self.hear(end) {
                     Some(line) => serde_json::from_str(&line).unwrap_or_default(),
                     None => panic!("no event {what}: {self}"),
                 },
@@ -143,9 +144,10 @@ impl Operated {
         }
     }
 
-    /// The next line on standard error.
-    fn hear(&mut self) -> Option<String> {
-        let line = self.told.recv_timeout(BOUND).ok()?;
+    /// The next line on standard error, if it comes until then.
+    fn hear(&mut self, end: Instant) -> Option<String> {
+        let left = end.saturating_duration_since(Instant::now());
+        let line = self.told.recv_timeout(left).ok()?;
         self.log.push(line.clone());
         Some(line)
     }
@@ -167,8 +169,9 @@ impl Operated {
 
     /// Waits for a row of the table of instances that has all of `words`; no event is passed over.
     pub(crate) fn table_row(&mut self, words: &[&str]) {
+        let end = Instant::now() + BOUND;
         loop {
-            let Some(line) = self.hear() else {
+            let Some(line) = self.hear(end) else {
                 panic!("no row with {words:?}: {self}");
             };
             if let Ok(event) = serde_json::from_str(&line) {
@@ -209,8 +212,9 @@ impl Operated {
 
     /// Waits for the end of the run; its exit status.
     pub(crate) fn ended(mut self) -> Option<i32> {
-        // Until its standard error ends there may be more to read.
-        while self.hear().is_some() {}
+        let end = Instant::now() + BOUND;
+        while self.hear(end).is_some() {}
+        assert!(Instant::now() < end, "no end: {self}");
         self.child.wait().expect("a child").code()
     }
 

@@ -41,8 +41,8 @@ fn start(image: &Image) -> Operated {
 
 /// It is ready, and its port open; where.
 fn becomes_ready(run: &mut Operated) -> SocketAddr {
-    run.reason("Ready");
     let opened = run.reason("PortOpened");
+    run.reason("Ready");
     assert_eq!(opened["data"]["guest_port"], 8080, "{opened}");
     let address = opened["data"]["address"].as_str().expect("an address");
     let address = address.parse().expect("an address");
@@ -59,6 +59,10 @@ fn becomes_ready(run: &mut Operated) -> SocketAddr {
 /// It is not ready any more, for this reason, and its port was closed before that was told.
 fn is_no_longer(run: &mut Operated, address: SocketAddr, why: &str) {
     for streak in 1..=2 {
+        if streak == 2 {
+            // What decides closes it first.
+            run.reason("PortClosed");
+        }
         let event = run.event(why, |event| {
             event["reason"] == "Unhealthy" && event["data"]["probe"] == "readiness"
         });
@@ -66,7 +70,6 @@ fn is_no_longer(run: &mut Operated, address: SocketAddr, why: &str) {
         assert!(message.contains(why), "{event}");
         assert_eq!(event["data"]["streak"], streak, "{event}");
     }
-    run.reason("PortClosed");
     run.reason("NotReady");
     let refused = TcpStream::connect(address);
     let refused = refused.expect_err("it is closed").kind();
@@ -104,6 +107,7 @@ pub(super) fn servers(image: &Image) {
     }
     let killing = run.event("the end", |event| event["reason"] == "Killing");
     assert_eq!(killing["data"]["cause"], "LivenessFailed", "{killing}");
+    run.reason("NotReady");
     let refused = TcpStream::connect(address);
     let refused = refused.expect_err("its guest ends").kind();
     assert_eq!(refused, std::io::ErrorKind::ConnectionRefused);
