@@ -67,6 +67,8 @@ struct RunArguments {
     /// And its initrd, with a guest agent, as `kennel guest build` makes it.
     #[arg(long, value_name = "FILE", requires = "kernel")]
     initrd: Option<PathBuf>,
+    #[command(flatten)]
+    load: crate::load::Options,
 }
 
 #[derive(Debug, Args)]
@@ -177,7 +179,14 @@ fn wanted(arguments: &RunArguments) -> Result<Vec<&'static Metric>, Trouble> {
             ids.join(", ")
         )));
     }
-    let asked = |id: &str| arguments.only.is_empty() || arguments.only.iter().any(|one| one == id);
+    let able = |id: &str| !id.ends_with("-linux") || arguments.kernel.is_some();
+    if arguments.only.is_empty() && arguments.kernel.is_none() {
+        eprintln!("left out, for want of --kernel and --initrd: metrics with a Linux guest");
+    }
+    let asked = |id: &str| match &arguments.only[..] {
+        [] => able(id),
+        only => only.iter().any(|one| one == id),
+    };
     Ok(ALL.iter().filter(|metric| asked(metric.id)).collect())
 }
 
@@ -194,6 +203,7 @@ fn run(arguments: &RunArguments) -> Result<bool, Trouble> {
     let seconds = |metric: &&Metric| metric.seconds(arguments.quick);
     let whole = metrics.iter().map(seconds).sum();
     let mut session = Session::new(arguments.quick, linux, whole)?;
+    session.load = arguments.load.clone();
     let mut report = Report {
         format: FORMAT,
         host: Host::here(),

@@ -27,6 +27,8 @@ use crate::session::Session;
 const TICK_NS: u64 = (1 << 15) * 30;
 /// QEMU tells of a bite once a second at most, and so does the device.
 const SHORTEST_ROUND: Duration = Duration::from_millis(1_200);
+/// Two clocks that run alike differ by no more, in ns.
+const MOST_APART: u64 = 20_000;
 /// An action that has not come by then does not come.
 const OVERDUE: Duration = Duration::from_secs(5);
 
@@ -60,6 +62,8 @@ pub(crate) struct Lab {
     qemu: Vec<QemuWatchdog>,
     acted: Receiver<Acted>,
     each: usize,
+    /// From the clock of QEMU's time stamps to ours.
+    offset: i64,
 }
 
 impl Lab {
@@ -86,6 +90,7 @@ impl Lab {
             kennel: Kennel::start(each, sender)?,
             acted,
             each,
+            offset,
         })
     }
 
@@ -145,6 +150,9 @@ impl Lab {
             }
         }
         let lateness = self.collect(session, &due, timeout + apart * slot)?;
+        if realtime_to_monotonic().abs_diff(self.offset) > MOST_APART {
+            return Err(Trouble::new("the host's clock was set meanwhile"));
+        }
         session.wait(SHORTEST_ROUND.saturating_sub(begin.elapsed()))?;
         Ok(lateness)
     }

@@ -15,6 +15,7 @@ mod fleet;
 mod gates;
 mod host;
 mod lateness;
+mod load;
 mod metrics;
 mod noise;
 mod report;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         // And so is what valgrind counts.
         Some(count::SUBCOMMAND) => perform(&arguments),
         Some(contender::floor_vm::SUBCOMMAND) => contender::floor_vm::main(&arguments),
+        Some(load::model::SUBCOMMAND) => load::model::main(&arguments),
         _ => cli::main(),
     }
 }

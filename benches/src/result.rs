@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::Host;
 use crate::noise::Noise;
-use crate::statistics::Ratio;
+use crate::statistics::{ENOUGH, Ratio};
 
 /// The layout of the JSON file.
 pub(crate) const FORMAT: u32 = 1;
 /// Beyond this share of noisy blocks a metric gives no verdict.
 const MOST_NOISY: f64 = 0.3;
-/// Bins of a histogram, at most.
+/// Bins of a histogram to a factor of ten, at the same places for everybody.
 const BINS: f64 = 48.0;
 
 /// A run.
@@ -137,21 +137,21 @@ impl Series {
 
     /// To be drawn with a histogram of logarithmic bins.
     pub(crate) fn with_histogram(mut self, samples: &[u64], scale: f64) -> Self {
-        let low = samples.iter().min().copied().unwrap_or(0).max(1) as f64;
-        let high = samples.iter().max().copied().unwrap_or(0).max(2) as f64;
-        let width = ((high / low).powf(1.0 / BINS)).max(1.02);
-        let mut edge = low;
-        while edge <= high {
-            let range = edge..edge * width;
-            let inside = |sample: &&u64| range.contains(&((**sample).max(1) as f64));
-            let count = u64::try_from(samples.iter().filter(inside).count()).unwrap_or(0);
-            self.histogram.push(Bin {
-                low: range.start * scale,
-                high: range.end * scale,
-                count,
-            });
-            edge = range.end;
-        }
+        let bin = |sample: u64| (sample.max(1) as f64).log10().mul_add(BINS, 1e-9).floor();
+        let edge = |bin: f64| 10_f64.powf(bin / BINS) * scale;
+        let mut bins: Vec<f64> = samples.iter().map(|sample| bin(*sample)).collect();
+        bins.sort_unstable_by(f64::total_cmp);
+        self.histogram = bins
+            .chunk_by(|one, other| one.total_cmp(other).is_eq())
+            .filter_map(|same| {
+                let first = *same.first()?;
+                Some(Bin {
+                    low: edge(first),
+                    high: edge(first + 1.0),
+                    count: u64::try_from(same.len()).ok()?,
+                })
+            })
+            .collect();
         self
     }
 }
@@ -184,7 +184,7 @@ pub(crate) enum Outcome {
     Met,
     /// The whole interval misses it.
     Missed,
-    /// The target lies within the interval, or the machine was too noisy.
+    /// The target lies within the interval, or there were too few blocks, or too noisy ones.
     Unclear,
     /// The other side is not installed, or this machine cannot run it.
     Absent,
@@ -249,9 +249,11 @@ impl Verdict {
             value: ratio.map(|ratio| ratio.median),
             interval: ratio.map(|ratio| (ratio.low, ratio.high)),
             target,
-            outcome: ratio.map_or(Outcome::Absent, |Ratio { low, high, .. }| {
-                target.judge(low..=high)
-            }),
+            outcome: match ratio {
+                None => Outcome::Absent,
+                Some(few) if few.blocks < ENOUGH => Outcome::Unclear,
+                Some(ratio) => target.judge(ratio.low..=ratio.high),
+            },
         }
     }
 }
@@ -291,12 +293,16 @@ mod tests {
                 median: 1.0,
                 low,
                 high,
+                blocks: ENOUGH,
             })
         };
         let judge = |low, high| Verdict::ratio("", ratio(low, high), Target::AtMost(1.1)).outcome;
         assert_eq!(judge(0.9, 1.1), Outcome::Met);
         assert_eq!(judge(0.9, 1.2), Outcome::Unclear);
         assert_eq!(judge(1.11, 1.2), Outcome::Missed);
+        let few = Ratio::of(&[1.0; ENOUGH - 1]);
+        let few = Verdict::ratio("", few, Target::AtMost(2.0));
+        assert_eq!(few.outcome, Outcome::Unclear, "too few blocks");
         let absent = Verdict::ratio("", None, Target::AtMost(1.0));
         assert_eq!(absent.outcome, Outcome::Absent);
         let exactly = |value| Verdict::figure("", Some(value), Target::Exactly(3.0)).outcome;
@@ -318,7 +324,7 @@ mod tests {
             blocks: vec![noise(0.5), noise(0.0)],
             verdicts: vec![
                 Verdict::figure("counted", Some(0.0), Target::Exactly(0.0)),
-                Verdict::ratio("timed", Ratio::of(&[1.0]), Target::AtMost(2.0)),
+                Verdict::ratio("timed", Ratio::of(&[1.0; ENOUGH]), Target::AtMost(2.0)),
             ],
             ..Measured::default()
         };

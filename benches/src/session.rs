@@ -28,6 +28,7 @@ pub(crate) struct LinuxGuest {
 pub(crate) struct Session {
     pub(crate) quick: bool,
     pub(crate) linux: Option<LinuxGuest>,
+    pub(crate) load: crate::load::Options,
     stop: Arc<AtomicBool>,
     bar: ProgressBar,
     /// ms on the bar of what was measured before, and of what is measured now.
@@ -60,6 +61,7 @@ impl Session {
         Ok(Self {
             quick,
             linux,
+            load: crate::load::Options::default(),
             stop,
             bar,
             before: 0,

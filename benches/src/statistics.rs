@@ -50,7 +50,12 @@ pub(crate) struct Ratio {
     pub(crate) median: f64,
     pub(crate) low: f64,
     pub(crate) high: f64,
+    /// How many there were; the interval of fewer than [`ENOUGH`] is none.
+    pub(crate) blocks: usize,
 }
+
+/// Of five blocks, the least and the greatest enclose the true median with a probability of 94 %.
+pub(crate) const ENOUGH: usize = 5;
 
 impl Ratio {
     /// The median of what each block says; `None` without blocks.
@@ -62,7 +67,7 @@ impl Ratio {
                 median(drawn.collect())
             })
             .collect();
-        (!blocks.is_empty()).then(|| Self::within(median(blocks.to_vec()), resampled))
+        (!blocks.is_empty()).then(|| Self::within(blocks.len(), median(blocks.to_vec()), resampled))
     }
 
     /// Of both sides' quantiles, block by block.
@@ -106,10 +111,10 @@ impl Ratio {
             })
             .collect();
         let all: Vec<usize> = (0..count).collect();
-        Some(Self::within(of(&all), resampled))
+        Some(Self::within(count, of(&all), resampled))
     }
 
-    fn within(median: f64, mut resampled: Vec<f64>) -> Self {
+    fn within(blocks: usize, median: f64, mut resampled: Vec<f64>) -> Self {
         resampled.sort_unstable_by(f64::total_cmp);
         let at = |share| {
             let index = nearest_rank(resampled.len(), share);
@@ -119,6 +124,7 @@ impl Ratio {
             median,
             low: at(0.025),
             high: at(0.975),
+            blocks,
         }
     }
 }
@@ -167,7 +173,11 @@ mod tests {
             Ratio::of_blocks(&ours, &theirs, 0.5),
             Ratio::pooled(&ours, &theirs, 0.99),
         ] {
-            let Ratio { median, low, high } = ratio.expect("blocks");
+            let ratio = ratio.expect("blocks");
+            let Ratio {
+                median, low, high, ..
+            } = ratio;
+            assert_eq!(ratio.blocks, 20);
             assert!((median - 0.5).abs() < 0.02 && low <= median && median <= high);
             assert!(high - low < 0.2);
         }

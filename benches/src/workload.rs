@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use i6300esb::{Config, I6300Esb, TimerRequest, VmInstant};
+use i6300esb::{Config, DeadlineQueue, I6300Esb, TimerRequest, VmInstant};
 use kennel::moment::Moment;
 use kennel::probe::worker::{Timing, Worker};
 use kennel::probe::{Outcome, ProbeKind};
-use kennel_vmm::bus::Bus;
+use kennel_vmm::bus::{Bus, View};
 use vm_device::DeviceMmio;
 use vm_device::bus::{MmioAddress, MmioAddressOffset, MmioRange};
 use vm_device::device_manager::{IoManager, MmioManager};
@@ -19,10 +19,12 @@ use crate::clock::monotonic_ns;
 
 /// One ping of an armed watchdog: three guest writes.
 pub(crate) const PING: &str = "ping";
-/// A write to the last of 16 ranges, through the machine's bus.
+/// A write to one of 16 ranges after the other, as a vCPU thread dispatches it.
 pub(crate) const DISPATCH: &str = "dispatch";
 /// The same through vm-device's `IoManager` alone.
 pub(crate) const DISPATCH_PLAIN: &str = "dispatch-plain";
+/// One expiry of one of a thousand watchdogs on one queue: taken, served, recorded.
+pub(crate) const EXPIRY: &str = "expiry";
 /// One attempt of a probe, from due to finished, through the kubelet's worker.
 pub(crate) const PROBE_STEP: &str = "probe-step";
 
@@ -39,18 +41,19 @@ pub(crate) fn named(name: &str) -> Option<fn(u64)> {
             }
         }),
         DISPATCH => Some(|count| {
-            let bus = Ranges::new(16).on_bus();
-            for _ in 0..count {
-                bus.mmio_write(black_box(Ranges::address(15)), &black_box([1, 0]));
+            let mut bus = Ranges::new(16).on_bus();
+            for turn in 0..count {
+                bus.mmio_write(black_box(Ranges::in_turn(turn, 16)), &black_box([1, 0]));
             }
         }),
         DISPATCH_PLAIN => Some(|count| {
             let io = Ranges::new(16).on_io_manager();
-            for _ in 0..count {
-                let address = MmioAddress(black_box(Ranges::address(15)));
+            for turn in 0..count {
+                let address = MmioAddress(black_box(Ranges::in_turn(turn, 16)));
                 black_box(io.mmio_write(address, &black_box([1, 0])).is_ok());
             }
         }),
+        EXPIRY => Some(expiries),
         PROBE_STEP => Some(probe_steps),
         _ => None,
     }
@@ -126,6 +129,12 @@ impl Ranges {
         Self::FIRST + u64::from(index) * Self::APART
     }
 
+    /// Goes from one of `count` ranges to another; each has its turn where `count` is a power of two.
+    pub(crate) fn in_turn(turn: u64, count: u32) -> u64 {
+        let index = turn.wrapping_mul(37) & u64::from(count.saturating_sub(1));
+        Self::address(u32::try_from(index).unwrap_or(0))
+    }
+
     pub(crate) fn on_io_manager(&self) -> IoManager {
         let mut io = IoManager::new();
         for index in 0..self.0 {
@@ -137,10 +146,10 @@ impl Ranges {
         io
     }
 
-    /// On the machine's bus, as its PCI functions put their BARs there.
-    pub(crate) fn on_bus(&self) -> Bus {
+    /// On the machine's bus, as its PCI functions put their BARs there and a vCPU thread sees them.
+    pub(crate) fn on_bus(&self) -> View {
         use kennel_pci::{AddressSpace, BarChange, BarRange};
-        let bus = Bus::new();
+        let bus = Arc::new(Bus::new());
         let moves = bus.bar_moves();
         for index in 0..self.0 {
             let new = BarRange::new(AddressSpace::Memory, Self::address(index), Self::SIZE);
@@ -152,7 +161,29 @@ impl Ranges {
             moves.push(Arc::<Register>::default(), change);
         }
         bus.settle();
-        bus
+        View::new(bus)
+    }
+}
+
+fn expiries(count: u64) {
+    let at = VmInstant::from_nanos;
+    let mut queue = DeadlineQueue::new();
+    let mut devices: Vec<I6300Esb> = vec![];
+    for key in 0..1_000_usize {
+        // Each at an instant of its own.
+        let device = armed(at(u64::try_from(key).unwrap_or(0) * 1_000), 1_000);
+        if let Some(due) = device.deadline() {
+            queue.record(key, TimerRequest::ArmAt(due));
+        }
+        devices.push(device);
+    }
+    for _ in 0..count {
+        if let Some((now, _)) = queue.first()
+            && let Some(key) = queue.pop_due(black_box(now))
+            && let Some(device) = devices.get_mut(key)
+        {
+            queue.record(key, device.timer_fired(now).timer);
+        }
     }
 }
 
@@ -191,7 +222,7 @@ mod tests {
 
     #[test]
     fn every_range_answers_on_both_buses() {
-        let (bus, io) = (Ranges::new(256).on_bus(), Ranges::new(256).on_io_manager());
+        let (mut bus, io) = (Ranges::new(256).on_bus(), Ranges::new(256).on_io_manager());
         for index in 0..256 {
             let address = Ranges::address(index);
             bus.mmio_write(address + 3, &[4]);

@@ -6,6 +6,7 @@ mod actions;
 mod agent;
 mod bad_input;
 mod interrupts;
+mod network;
 mod registers;
 mod resets;
 mod robustness;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         resets::tests(),
         actions::tests(),
         interrupts::tests(),
+        network::tests(),
         robustness::tests(),
         agent::tests(),
         bad_input::tests(),

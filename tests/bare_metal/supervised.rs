@@ -69,7 +69,8 @@ fn folder(kind: &str, own: &str, probe: &str, answers: u8) -> Folder {
         ),
     };
     let folder = Folder::with(format!(
-        "{{apiVersion: kubevirt.io/v1, kind: {kind}, metadata: {{name: lab}}, spec: {spec}}}"
+        "{{apiVersion: kubevirt.io/v1, kind: {kind}, metadata: {{name: lab, \
+         annotations: {{kennel/uplink: none}}}}, spec: {spec}}}"
     ));
     folder.file("image/agent", &mini_agent::elf());
     folder

@@ -21,6 +21,8 @@ pub enum Entry {
     Long,
     /// In 32-bit mode, by the note of the PVH boot protocol.
     Pvh,
+    /// As a program of Linux', which is mapped where its place in the file says.
+    Program,
 }
 
 /// The code between two symbols of the text section.
@@ -35,15 +37,19 @@ pub unsafe fn code(start: *const u8, end: *const u8) -> &'static [u8] {
     unsafe { std::slice::from_raw_parts(start, length) }
 }
 
-/// `code` as an ELF file with one segment at [`LOAD_ADDRESS`].
+/// `code` as an ELF file with one segment at [`LOAD_ADDRESS`], a program's a few bytes behind it.
 #[must_use]
 pub fn elf(code: &[u8], entry: Entry) -> Vec<u8> {
     let note = match entry {
-        Entry::Long => vec![],
+        Entry::Long | Entry::Program => vec![],
         Entry::Pvh => pvh_note(),
     };
     let headers = if note.is_empty() { 1_u16 } else { 2 };
-    let address = u64::from(LOAD_ADDRESS);
+    let content = u64::from(FILE_HEADER) + u64::from(headers) * u64::from(PROGRAM_HEADER);
+    let address = match entry {
+        Entry::Long | Entry::Pvh => u64::from(LOAD_ADDRESS),
+        Entry::Program => u64::from(LOAD_ADDRESS) + content,
+    };
     let mut file = b"\x7fELF\x02\x01\x01".to_vec();
     file.extend([0; 9]);
     // ET_EXEC, EM_X86_64, EV_CURRENT.
@@ -58,7 +64,6 @@ pub fn elf(code: &[u8], entry: Entry) -> Vec<u8> {
     for field in [FILE_HEADER, PROGRAM_HEADER, headers, 0, 0, 0] {
         file.extend(field.to_le_bytes());
     }
-    let content = u64::from(FILE_HEADER) + u64::from(headers) * u64::from(PROGRAM_HEADER);
     let note_length = note.len() as u64;
     if !note.is_empty() {
         file.extend(program_header(PT_NOTE, content, 0, note_length));

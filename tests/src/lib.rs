@@ -6,8 +6,10 @@
 //! says what ran, or why nothing did.
 
 pub mod bench_guest;
+pub mod boot_mark;
 pub mod documents;
 pub mod elf;
+pub mod hostile_guest;
 pub mod kennel;
 pub mod machine;
 pub mod mini_agent;

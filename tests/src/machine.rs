@@ -9,12 +9,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kennel::supervisor::vm_process::{ConsoleEnds, VmProcess, Word};
-use kennel_vmm::config::{MachineConfig, WatchdogConfig};
+use kennel_vmm::config::{MachineConfig, NetworkConfig, Uplink, WatchdogAction, WatchdogConfig};
 use kennel_vmm::protocol::{Command, News, Notice};
 
 use tempfile::TempPath;
 
-use crate::{mini_agent, payload};
+use crate::{hostile_guest, mini_agent, payload};
 
 /// Longer than anything a test waits for, on any machine.
 const BOUND: Duration = Duration::from_secs(180);
@@ -78,6 +78,31 @@ impl Machine {
             agent_socket: Some(socket.to_owned()),
             network: None,
             ..Self::config(&kernel, cmdline)
+        };
+        let mut machine = Self::spawn(config);
+        machine.kernel = Some(kernel);
+        machine
+    }
+
+    /// Starts the hostile guest's program `letter`, with the way to its ports at `dials`. Its watchdog's
+    /// bites are told, and nothing else comes of them.
+    ///
+    /// # Panics
+    ///
+    /// The machine cannot be started.
+    #[must_use]
+    pub fn start_hostile(letter: char, dials: &Path) -> Self {
+        let kernel = hostile_guest::write(letter);
+        let config = MachineConfig {
+            watchdog: Some(WatchdogConfig {
+                action: WatchdogAction::None,
+                ..WatchdogConfig::default()
+            }),
+            network: Some(NetworkConfig {
+                uplink: Uplink::None,
+                dial_socket: dials.to_owned(),
+            }),
+            ..Self::config(&kernel, &letter.to_string())
         };
         let mut machine = Self::spawn(config);
         machine.kernel = Some(kernel);

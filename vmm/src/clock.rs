@@ -140,6 +140,15 @@ impl VmTimer {
         self.set(Some(instant));
     }
 
+    /// Fires once VM time reaches `instant`, or before: an earlier deadline stays.
+    pub fn arm_by(&self, instant: VmInstant) {
+        let mut deadline = self.deadline.lock();
+        if deadline.is_none_or(|at| at > instant) {
+            *deadline = Some(instant);
+            self.program(*deadline);
+        }
+    }
+
     /// Forgets the deadline.
     pub fn disarm(&self) {
         self.set(None);
@@ -258,6 +267,22 @@ mod tests {
             assert!(timer.take_expiry());
             assert!(!readable(&timer, NOW));
         }
+    }
+
+    #[test]
+    fn a_deadline_by_which_it_fires_moves_it_to_be_earlier_only() {
+        let clock = Arc::new(VmClock::new());
+        let timer = VmTimer::new(Arc::clone(&clock)).expect("timerfd");
+        clock.resume();
+        let hour = VmInstant::from_nanos(3_600_000_000_000);
+        timer.arm_by(hour);
+        assert!(!readable(&timer, NOW));
+        timer.arm_by(VmInstant::from_nanos(1));
+        timer.arm_by(hour);
+        assert!(readable(&timer, LONG));
+        assert!(timer.take_expiry());
+        timer.arm_by(hour);
+        assert!(!readable(&timer, NOW), "the earlier one was taken");
     }
 
     #[test]

@@ -160,6 +160,12 @@ pub enum News {
         /// Until the next try, in ns.
         retry_ns: Option<u64>,
     },
+    /// The guest's network has ended, and the machine goes on without: whatever reaches for the guest's
+    /// ports fails.
+    NetworkDown {
+        /// Why, and what to do.
+        message: String,
+    },
     /// The answer to [`Command::Status`].
     Status(MachineStatus),
     /// The machine has ended; the last message of a machine that ran.

@@ -106,8 +106,12 @@ impl Watchdog {
     }
 
     /// Done under the device's lock: the effects of two vCPUs in the wrong order could leave the
-    /// timer disarmed or the line high. Nothing here calls back.
+    /// timer disarmed or the line high. Nothing here calls back. The interrupt goes first: it is the one
+    /// that the guest waits for.
     fn apply(&self, inner: &mut Inner, effects: Effects) {
+        if let Some(level) = effects.interrupt {
+            self.interrupt(inner, level);
+        }
         match effects.timer {
             TimerRequest::Keep => {}
             TimerRequest::Disarm => self.timer.disarm(),
@@ -115,9 +119,6 @@ impl Watchdog {
         }
         for event in effects.events {
             self.mailbox.post(Request::Watchdog(event));
-        }
-        if let Some(level) = effects.interrupt {
-            self.interrupt(inner, level);
         }
     }
 

@@ -13,6 +13,7 @@ use kennel_vmm::hypervisor::Hypervisor;
 use kennel_vmm::mailbox::Mailbox;
 use kennel_vmm::memory;
 use kennel_vmm::vcpu::{Surroundings, Vcpu, install_handler};
+use kvm_ioctls::VmFd;
 use vm_device::DevicePio;
 use vm_device::bus::{PioAddress, PioAddressOffset};
 
@@ -23,8 +24,19 @@ const COM1: u16 = 0x3f8;
 const MIB: u64 = 16;
 const BOUND: Duration = Duration::from_secs(10);
 
-/// Notes what is written, and when.
-struct Marks(std::sync::Mutex<Sender<(u8, u64)>>);
+/// A port that notes what is written, and when.
+pub(crate) struct Marks(std::sync::Mutex<Sender<(u8, u64)>>);
+
+impl Marks {
+    /// At `port`, and what was written there.
+    pub(crate) fn at(bus: &Bus, port: u16) -> Result<Receiver<(u8, u64)>, Trouble> {
+        let (sender, marks) = channel();
+        let device = Self(std::sync::Mutex::new(sender));
+        bus.add_ports(port, 1, Arc::new(device))
+            .map_err(Trouble::new)?;
+        Ok(marks)
+    }
+}
 
 impl DevicePio for Marks {
     fn pio_read(&self, _: PioAddress, _: PioAddressOffset, data: &mut [u8]) {
@@ -39,6 +51,14 @@ impl DevicePio for Marks {
     }
 }
 
+/// A vCPU that runs.
+struct Running {
+    vcpu: Vcpu,
+    vm: Arc<VmFd>,
+    /// Goes after the vCPU that runs in it.
+    _memory: Box<dyn std::any::Any>,
+}
+
 /// A vCPU in its VM.
 pub(crate) struct FloorVcpu {
     hypervisor: Hypervisor,
@@ -46,19 +66,26 @@ pub(crate) struct FloorVcpu {
     cmdline: &'static str,
     around: Surroundings,
     marks: Receiver<(u8, u64)>,
-    /// Ends before the memory it runs in.
-    running: Option<(Vcpu, Box<dyn std::any::Any>)>,
+    first: u8,
+    running: Option<Running>,
 }
 
 impl FloorVcpu {
-    /// The guest `kernel`, not yet running.
+    /// The guest `kernel`, not yet running, which marks its first instruction on COM1 by an `S`.
     pub(crate) fn new(kernel: &Path, cmdline: &'static str) -> Result<Self, Trouble> {
+        Self::marking(kernel, cmdline, COM1, b'S')
+    }
+
+    /// The same, with marks at `port` of which the first is `first`.
+    pub(crate) fn marking(
+        kernel: &Path,
+        cmdline: &'static str,
+        port: u16,
+        first: u8,
+    ) -> Result<Self, Trouble> {
         install_handler().map_err(Trouble::new)?;
-        let (sender, marks) = channel();
         let bus = Bus::new();
-        let device = Marks(std::sync::Mutex::new(sender));
-        bus.add_ports(COM1, 1, Arc::new(device))
-            .map_err(Trouble::new)?;
+        let marks = Marks::at(&bus, port)?;
         Ok(Self {
             hypervisor: Hypervisor::open().map_err(Trouble::new)?,
             kernel: kernel.to_owned(),
@@ -68,11 +95,12 @@ impl FloorVcpu {
                 mailbox: Arc::new(Mailbox::new().map_err(Trouble::new)?),
             },
             marks,
+            first,
             running: None,
         })
     }
 
-    /// ns from now until the guest's first instruction, in a VM built for it.
+    /// ns from now until the guest's first mark, in a VM built for it.
     pub(crate) fn build(&mut self) -> Result<u64, Trouble> {
         let begin = monotonic_ns();
         self.running = None;
@@ -96,8 +124,12 @@ impl FloorVcpu {
             .map_err(Trouble::new)?;
         let vcpu = Vcpu::start(0, fd, self.around.clone()).map_err(Trouble::new)?;
         vcpu.run();
-        self.running = Some((vcpu, Box::new(memory)));
-        Ok(self.wait_for(b'S')? - begin)
+        self.running = Some(Running {
+            vcpu,
+            vm,
+            _memory: Box::new(memory),
+        });
+        Ok(self.wait_for(self.first)? - begin)
     }
 
     fn wait_for(&self, wanted: u8) -> Result<u64, Trouble> {
@@ -132,8 +164,25 @@ impl FloorVcpu {
         Ok(self.wait_for(b'N')? - begin)
     }
 
+    /// ns until the guest's handler of what `interrupt` does says so.
+    pub(crate) fn interrupt(
+        &self,
+        interrupt: impl Fn(&VmFd) -> Result<(), kvm_ioctls::Error>,
+    ) -> Result<u64, Trouble> {
+        let vm = &self.running()?.vm;
+        // Of an interrupt that came again.
+        self.marks.try_iter().for_each(drop);
+        let begin = monotonic_ns();
+        interrupt(vm).map_err(Trouble::new)?;
+        Ok(self.wait_for(b'I')?.saturating_sub(begin))
+    }
+
     fn vcpu(&self) -> Result<&Vcpu, Trouble> {
-        let running = self.running.as_ref().map(|(vcpu, _)| vcpu);
+        self.running().map(|running| &running.vcpu)
+    }
+
+    fn running(&self) -> Result<&Running, Trouble> {
+        let running = self.running.as_ref();
         running.ok_or_else(|| Trouble::new("the floor's vCPU does not run"))
     }
 }

@@ -13,18 +13,24 @@ use kvm_ioctls::{VcpuExit, VcpuFd};
 
 use crate::Trouble;
 
-/// The hidden subcommand: kernel, MiB of memory, command line.
+/// The hidden subcommand: kernel, MiB of memory, command line, and perhaps an initrd.
 pub(crate) const SUBCOMMAND: &str = "floor-vm";
 const COM1: u16 = 0x3f8;
 
 pub(crate) fn main(arguments: &[String]) -> ExitCode {
-    let [_, kernel, mib, cmdline] = arguments else {
+    let [_, kernel, mib, cmdline, initrd @ ..] = arguments else {
         return ExitCode::FAILURE;
+    };
+    let source = BootSource {
+        kernel: Path::new(kernel),
+        initrd: initrd.first().map(Path::new),
+        initrd_overlay: &[],
+        cmdline,
     };
     match mib
         .parse()
         .map_err(Trouble::new)
-        .and_then(|mib: u64| run(Path::new(kernel), mib << 20, cmdline))
+        .and_then(|mib: u64| run(&source, mib << 20))
     {
         Ok(()) => ExitCode::SUCCESS,
         Err(trouble) => {
@@ -34,16 +40,10 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
     }
 }
 
-fn run(kernel: &Path, bytes: u64, cmdline: &str) -> Result<(), Trouble> {
+fn run(source: &BootSource<'_>, bytes: u64) -> Result<(), Trouble> {
     let hypervisor = Hypervisor::open().map_err(Trouble::new)?;
     let memory = memory::map(bytes).map_err(Trouble::new)?;
-    let source = BootSource {
-        kernel,
-        initrd: None,
-        initrd_overlay: &[],
-        cmdline,
-    };
-    let entry = boot::load(&memory, &source, 1).map_err(Trouble::new)?;
+    let entry = boot::load(&memory, source, 1).map_err(Trouble::new)?;
     let vm = hypervisor.build_vm(&memory).map_err(Trouble::new)?;
     let mut vcpu = hypervisor.build_vcpu(&vm, 0, 1).map_err(Trouble::new)?;
     let special = vcpu.get_sregs().map_err(Trouble::new)?;

@@ -13,12 +13,12 @@ use kennel::supervisor::vm_process::{ConsoleEnds, VmProcess, Word};
 use kennel_vmm::config::{MachineConfig, WatchdogConfig};
 use kennel_vmm::protocol::{Command as Order, News, Notice};
 
-use super::{Killed, QEMU, floor_vm};
+use super::{Guest, Killed, QEMU, floor_vm};
 use crate::Trouble;
 use crate::clock::monotonic_ns;
 
-/// Longer than any guest takes to its next mark.
-const BOUND: Duration = Duration::from_secs(30);
+/// Longer than any guest takes to its next mark, also Linux in a box.
+const BOUND: Duration = Duration::from_secs(120);
 
 /// A letter, and when it came.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +83,13 @@ fn wait_for(marks: &Receiver<Mark>, letter: u8) -> Result<u64, Trouble> {
     }
 }
 
+/// When anything at all came.
+fn wait_for_any(marks: &Receiver<Mark>) -> Result<u64, Trouble> {
+    let mark = marks.recv_timeout(BOUND);
+    mark.map(|mark| mark.at)
+        .map_err(|_| Trouble::new("the guest never wrote anything"))
+}
+
 impl Marked {
     fn spawn(mut program: Command) -> Result<Self, Trouble> {
         let begun = monotonic_ns();
@@ -108,11 +115,17 @@ impl Marked {
 
     /// The smallest machine.
     pub(crate) fn floor(kernel: &Path, mib: u32, cmdline: &str) -> Result<Self, Trouble> {
+        Self::floor_with(&Guest::bare(kernel, mib, cmdline))
+    }
+
+    /// The smallest machine, with this guest.
+    pub(crate) fn floor_with(guest: &Guest) -> Result<Self, Trouble> {
         let mut program = Command::new("/proc/self/exe");
         program
             .args([floor_vm::SUBCOMMAND])
-            .arg(kernel)
-            .args([&mib.to_string(), cmdline]);
+            .arg(&guest.kernel)
+            .args([&guest.memory_mib.to_string(), &guest.cmdline])
+            .args(&guest.initrd);
         Self::spawn(program)
     }
 
@@ -131,6 +144,10 @@ impl Marked {
         wait_for(&self.marks, letter)
     }
 
+    pub(crate) fn wait_for_any(&self) -> Result<u64, Trouble> {
+        wait_for_any(&self.marks)
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.process.0.id()
     }
@@ -143,18 +160,18 @@ impl KennelMarked {
         cmdline: &str,
         watchdog: Option<WatchdogConfig>,
     ) -> Result<Self, Trouble> {
+        Self::start_with(&Guest::bare(kernel, mib, cmdline), watchdog)
+    }
+
+    pub(crate) fn start_with(
+        guest: &Guest,
+        watchdog: Option<WatchdogConfig>,
+    ) -> Result<Self, Trouble> {
         let begun = monotonic_ns();
         let (reader, writer) = std::io::pipe().map_err(Trouble::new)?;
         let config = MachineConfig {
-            memory_bytes: u64::from(mib) << 20,
-            vcpus: 1,
-            kernel: kernel.to_owned(),
-            initrd: None,
-            initrd_overlay: vec![],
-            cmdline: cmdline.to_owned(),
             watchdog,
-            agent_socket: None,
-            network: None,
+            ..guest.config()
         };
         let ends = ConsoleEnds {
             input: Stdio::null(),
@@ -172,6 +189,10 @@ impl KennelMarked {
 
     pub(crate) fn wait_for(&self, letter: u8) -> Result<u64, Trouble> {
         wait_for(&self.marks, letter)
+    }
+
+    pub(crate) fn wait_for_any(&self) -> Result<u64, Trouble> {
+        wait_for_any(&self.marks)
     }
 
     /// The next notice that `pick` knows.

@@ -4,6 +4,7 @@
 pub(crate) mod client;
 pub(crate) mod floor_vcpu;
 pub(crate) mod floor_vm;
+pub(crate) mod kvm_counts;
 pub(crate) mod marked;
 pub(crate) mod qemu_watchdog;
 
@@ -32,6 +33,33 @@ pub(crate) struct Guest {
     pub(crate) initrd: Option<PathBuf>,
     pub(crate) cmdline: String,
     pub(crate) memory_mib: u32,
+}
+
+impl Guest {
+    /// A kernel alone.
+    pub(crate) fn bare(kernel: &Path, memory_mib: u32, cmdline: &str) -> Self {
+        Self {
+            kernel: kernel.to_owned(),
+            initrd: None,
+            cmdline: cmdline.to_owned(),
+            memory_mib,
+        }
+    }
+
+    /// The machine of ours that it boots in.
+    pub(crate) fn config(&self) -> MachineConfig {
+        MachineConfig {
+            memory_bytes: u64::from(self.memory_mib) << 20,
+            vcpus: 1,
+            kernel: self.kernel.clone(),
+            initrd: self.initrd.clone(),
+            initrd_overlay: vec![],
+            cmdline: self.cmdline.clone(),
+            watchdog: None,
+            agent_socket: None,
+            network: None,
+        }
+    }
 }
 
 /// A guest that runs, with its agent at a socket.
@@ -103,15 +131,8 @@ impl Running {
     pub(crate) fn kennel(guest: &Guest) -> Result<Self, Trouble> {
         let directory = tempfile::tempdir().map_err(Trouble::new)?;
         let config = MachineConfig {
-            memory_bytes: u64::from(guest.memory_mib) << 20,
-            vcpus: 1,
-            kernel: guest.kernel.clone(),
-            initrd: guest.initrd.clone(),
-            initrd_overlay: vec![],
-            cmdline: guest.cmdline.clone(),
-            watchdog: None,
             agent_socket: Some(socket_in(&directory)),
-            network: None,
+            ..guest.config()
         };
         let ends = ConsoleEnds {
             input: Stdio::null(),
@@ -155,6 +176,7 @@ impl Running {
         let child = qemu
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            .stderr(Stdio::null())
             // Ctrl-C is for us alone: what is measured comes to its end.
             .process_group(0)
             .spawn()

@@ -2,6 +2,10 @@
 //! The metrics, a file each, and the list of them.
 
 mod a1_round_trip;
+mod p1_cost;
+mod p3_timeout;
+mod p4_detection;
+mod p6_load;
 mod s1_burst;
 mod s2_memory;
 mod s3_idle;
@@ -10,10 +14,12 @@ mod t1_expiry;
 mod t2_early;
 mod t4_ping;
 mod t5_end_to_end;
+mod t6_stage_1;
 mod t7_actions;
 mod t8_pause;
 mod t9_load;
 mod v1_start;
+mod v2_boot;
 mod v3_memory;
 mod v4_dispatch;
 
@@ -54,11 +60,17 @@ pub(crate) const ALL: &[Metric] = &[
     s4_threads::METRIC,
     v4_dispatch::METRIC,
     t5_end_to_end::METRIC,
+    t6_stage_1::METRIC,
     t7_actions::METRIC,
     t8_pause::METRIC,
     t9_load::METRIC,
     v1_start::METRIC,
+    v2_boot::METRIC,
     v3_memory::METRIC,
+    p1_cost::METRIC,
+    p3_timeout::METRIC,
+    p4_detection::METRIC,
+    p6_load::METRIC,
     a1_round_trip::BARE_METAL,
     a1_round_trip::LINUX,
 ];
@@ -70,25 +82,10 @@ pub(crate) const MISSING: &[(&str, &str, &str)] = &[
         "Conformance in virtual time",
         "needs a QEMU with the qtest accelerator; recorded traces are replayed by tests instead",
     ),
-    (
-        "T6",
-        "End of stage 1 to the guest's handler",
-        "not written yet; QEMU has no stage-1 interrupt to stand beside it",
-    ),
-    (
-        "V2",
-        "Boot of a Linux kernel to init",
-        "not written yet; needs a KVM that runs Linux",
-    ),
     ("V5", "Exits for a console byte", "not written yet"),
     ("V6", "CPU of an idle machine", "not written yet"),
     ("A2", "Throughput of the agent's channel", "not written yet"),
     ("A3", "Guest-ping under stress", "not written yet"),
-    (
-        "P1",
-        "CPU and memory of probes, and P2 to P6",
-        "not written yet",
-    ),
 ];
 
 impl Metric {

@@ -25,7 +25,7 @@ pub(super) const METRIC: Metric = Metric {
     floor: "reading the clock and storing a deadline",
     peer: "timerfd_settime at each ping, as a watchdog without lazy timers does it",
     target: "≤ 2 × the floor, ≤ 200 instructions, no system call, no allocation",
-    seconds: [30, 6],
+    seconds: [12, 5],
     measure,
 };
 

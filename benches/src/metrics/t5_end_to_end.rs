@@ -26,7 +26,7 @@ pub(super) const METRIC: Metric = Metric {
     floor: "the same guest on the same KVM in a program that answers no access",
     peer: "QEMU's pc with its i6300esb, the same guest on the same KVM",
     target: "ours / floor ≤ 1.03; what we add ≤ 0.10 of what QEMU adds; 3 exits a ping",
-    seconds: [160, 15],
+    seconds: [230, 20],
     measure,
 };
 
@@ -82,6 +82,11 @@ fn measure(session: &Session, measured: &mut Measured) -> Result<(), Trouble> {
         .with_some(QEMU, Role::Qemu, with_qemu.then_some(qemu))
         .run(session, session.times(20, 2))?;
     measured.series = outcome.series_with_histograms(1e-3);
+    let added = added(&outcome);
+    if with_qemu && added.is_none() {
+        let note = "QEMU was not slower than the floor: this machine is too busy to tell";
+        measured.notes.push(note.into());
+    }
     measured.verdicts = vec![
         Verdict::ratio(
             "Kennel / floor",
@@ -90,7 +95,7 @@ fn measure(session: &Session, measured: &mut Measured) -> Result<(), Trouble> {
         ),
         Verdict::ratio(
             "what Kennel adds / what QEMU adds",
-            added(&outcome),
+            added,
             Target::AtMost(0.10),
         ),
         Verdict::figure("exits of a ping", exits_per_ping()?, Target::Exactly(3.0)),
@@ -104,11 +109,16 @@ fn added(outcome: &Outcome) -> Option<Ratio> {
     let blocks = |name| outcome.of(name).map(|one| &one.blocks);
     let (floor, kennel, qemu) = (blocks(FLOOR)?, blocks(KENNEL)?, blocks(QEMU)?);
     let count = floor.len().min(kennel.len()).min(qemu.len());
+    let all: Vec<usize> = (0..count).collect();
+    let added = |blocks, drawn: &[usize]| {
+        pooled_quantile(blocks, drawn, 0.5) as f64 - pooled_quantile(floor, drawn, 0.5) as f64
+    };
+    // On a machine so busy that QEMU beats the floor it says nothing.
+    let says = added(qemu, &all) > 0.0;
     Ratio::resampled(count, 3 * count, |drawn| {
-        let median = |blocks| pooled_quantile(blocks, drawn, 0.5) as f64;
-        // On a machine so busy that QEMU beats the floor it says nothing, at great length.
-        (median(kennel) - median(floor)) / (median(qemu) - median(floor)).max(1.0)
+        added(kennel, drawn) / added(qemu, drawn).max(1.0)
     })
+    .filter(|_| says)
 }
 
 /// By our own count of exits, of twice as many pings less as many; `None` without KVM.

@@ -23,7 +23,7 @@ pub(super) const METRIC: Metric = Metric {
     floor: "a program that builds the same KVM objects and no device",
     peer: "QEMU's microvm, and its pc, with a firmware whose first instruction is the mark",
     target: "ours / floor ≤ 1.15; ours / microvm ≤ 0.65",
-    seconds: [60, 10],
+    seconds: [25, 5],
     measure,
 };
 

@@ -20,8 +20,8 @@ pub(super) const METRIC: Metric = Metric {
     title: "Memory beyond the guest's",
     unit: "MiB",
     definition: "Proportional set size of the VM process without the mapping of guest memory, with \
-                 a bare-metal guest of 128 MiB that halts; pages of this very program, which the \
-                 VM process shares with its starter, count whole.",
+                 a bare-metal guest of 128 MiB that halts; pages of its own program, which other \
+                 processes of it may share, count whole.",
     floor: "a program that builds the same KVM objects and no device",
     peer: "QEMU's microvm, and its pc",
     target: "≤ 4 MiB, ≤ 0.13 of QEMU's",
@@ -90,7 +90,7 @@ fn beyond(pid: u32) -> Result<f64, Trouble> {
     let path = format!("/proc/{pid}/smaps");
     let smaps = std::fs::read_to_string(&path)
         .map_err(|error| Trouble::new(format!("cannot read {path}: {error}")))?;
-    let program = std::env::current_exe().unwrap_or_default();
+    let program = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
     let kib = beyond_guest(&smaps, &program, u64::from(MIB) * 1024);
     kib.map(|kib| kib as f64 / 1024.0)
         .ok_or_else(|| Trouble::new(format!("no mapping in {path} has the guest's size")))

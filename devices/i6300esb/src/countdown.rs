@@ -133,7 +133,10 @@ const fn gcd(mut a: u32, mut b: u32) -> u32 {
 
 /// The exact instant a stage ends: `at`, less a fraction of a nanosecond. Firing at `at` is therefore never early,
 /// and the next stage starts from the exact instant, so rounding never adds up.
+///
+/// Packed, as each watchdog keeps two of them.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[repr(Rust, packed(4))]
 pub(crate) struct Expiry {
     /// The first whole nanosecond at or after the end.
     pub(crate) at: VmInstant,
@@ -148,7 +151,17 @@ impl Expiry {
 
     /// Whether it has come by `now`. The last instant there is stands for never.
     pub(crate) fn is_over(self, now: VmInstant) -> bool {
-        self.at <= now && self.at != VmInstant::MAX
+        let at = self.at;
+        at <= now && at != VmInstant::MAX
+    }
+
+    /// As long after `now` as this is after instant 0.
+    #[inline]
+    pub(crate) const fn counted_from(self, now: VmInstant) -> Self {
+        Self {
+            at: now.saturating_add(self.at.as_nanos()),
+            ahead: self.ahead,
+        }
     }
 }
 
@@ -198,6 +211,20 @@ impl Program {
         }
     }
 
+    /// The stage that a round begins with, and its length in clocks.
+    const fn load(&self) -> (Stage, u64) {
+        match self.mode {
+            Mode::Watchdog => (Stage::First, self.first),
+            Mode::FreeRunning => (Stage::Second, self.second),
+        }
+    }
+
+    /// When the first load of a round that starts at `start` runs out.
+    pub(crate) fn expiry_after(&self, start: Expiry, rate: ClockRate) -> Expiry {
+        let (_, clocks) = self.load();
+        rate.expiry_after(start, clocks)
+    }
+
     /// Clocks from the start of a round to its end.
     pub(crate) const fn round(&self) -> u64 {
         match self.mode {
@@ -224,27 +251,20 @@ pub(crate) struct Round {
 
 impl Round {
     pub(crate) fn start(program: &Program, start: Expiry, rate: ClockRate) -> Self {
-        let (stage, clocks) = match program.mode {
-            Mode::Watchdog => (Stage::First, program.first),
-            Mode::FreeRunning => (Stage::Second, program.second),
-        };
+        Self::until(program, program.expiry_after(start, rate))
+    }
+
+    /// A round whose first load runs out at `expiry`.
+    #[inline]
+    pub(crate) const fn until(program: &Program, expiry: Expiry) -> Self {
+        let (stage, clocks) = program.load();
         Self {
             mode: program.mode,
             stage,
-            expiry: rate.expiry_after(start, clocks),
+            expiry,
             clocks,
             repeated: false,
             output_active: false,
-        }
-    }
-
-    /// This round, which starts at instant 0, started at `now` instead.
-    #[inline]
-    pub(crate) fn at(&self, now: VmInstant) -> Self {
-        let at = now.saturating_add(self.expiry.at.as_nanos());
-        Self {
-            expiry: Expiry { at, ..self.expiry },
-            ..*self
         }
     }
 

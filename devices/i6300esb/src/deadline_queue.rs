@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! One host timer for any number of watchdogs.
 
+mod block;
+
 use alloc::collections::{BTreeMap, BTreeSet};
+use core::ops::Bound;
+
+use block::{Block, Inserted};
 
 use crate::time::{TimerRequest, VmInstant};
 
@@ -28,8 +33,11 @@ use crate::time::{TimerRequest, VmInstant};
 /// ```
 #[derive(Clone, Debug)]
 pub struct DeadlineQueue<K> {
+    /// Neighbouring keys lie together. A block is named by a key: those in it are not less, those in the blocks before are.
+    blocks: BTreeMap<K, Block<K>>,
+    /// The earliest deadline of each block.
     by_instant: BTreeSet<(VmInstant, K)>,
-    by_key: BTreeMap<K, VmInstant>,
+    len: usize,
     armed_for: Option<VmInstant>,
 }
 
@@ -38,8 +46,9 @@ impl<K: Copy + Ord> DeadlineQueue<K> {
     #[must_use]
     pub const fn new() -> Self {
         Self {
+            blocks: BTreeMap::new(),
             by_instant: BTreeSet::new(),
-            by_key: BTreeMap::new(),
+            len: 0,
             armed_for: None,
         }
     }
@@ -55,18 +64,18 @@ impl<K: Copy + Ord> DeadlineQueue<K> {
         match request {
             TimerRequest::Keep => {}
             TimerRequest::Disarm => self.remove(key),
-            TimerRequest::ArmAt(at) => {
-                self.remove(key);
-                self.by_key.insert(key, at);
-                self.by_instant.insert((at, key));
-            }
+            TimerRequest::ArmAt(at) => self.insert(key, at),
         }
     }
 
     /// Forgets the device `key`.
     pub fn remove(&mut self, key: K) {
-        if let Some(at) = self.by_key.remove(&key) {
-            self.by_instant.remove(&(at, key));
+        let removed = self.change(key, |block| block.remove(key).then(|| block.is_small()));
+        if let Some(Some(small)) = removed {
+            self.len = self.len.saturating_sub(1);
+            if small {
+                self.join_around(key);
+            }
         }
     }
 
@@ -85,7 +94,7 @@ impl<K: Copy + Ord> DeadlineQueue<K> {
     /// A device that asks for an instant that has passed is due again at once, so a loop over this ends only because no
     /// device does that for ever.
     pub fn pop_due(&mut self, now: VmInstant) -> Option<K> {
-        let (at, key) = *self.by_instant.first()?;
+        let (at, key) = self.first()?;
         if at > now {
             return None;
         }
@@ -102,13 +111,85 @@ impl<K: Copy + Ord> DeadlineQueue<K> {
     /// Devices that wait for a deadline.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.by_key.len()
+        self.len
     }
 
     /// Whether no device waits for a deadline.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.by_key.is_empty()
+        self.len == 0
+    }
+
+    fn insert(&mut self, key: K, at: VmInstant) {
+        let inserted = self
+            .change(key, |block| block.insert(key, at))
+            .or_else(|| {
+                self.rename_first(key);
+                self.change(key, |block| block.insert(key, at))
+            })
+            .unwrap_or_else(|| Inserted::Split(Block::new(key, at)));
+        match inserted {
+            Inserted::Moved => return,
+            Inserted::Added => {}
+            Inserted::Split(upper) => self.add(upper),
+        }
+        self.len = self.len.saturating_add(1);
+    }
+
+    /// Changes the block that the key belongs to, and what is known of its earliest deadline; gives the block up if
+    /// nothing is left. `None` if the key is less than all blocks' names.
+    fn change<R>(&mut self, key: K, act: impl FnOnce(&mut Block<K>) -> R) -> Option<R> {
+        let (&name, block) = self.blocks.range_mut(..=key).next_back()?;
+        let before = block.earliest();
+        let done = act(block);
+        let earliest = block.earliest();
+        if block.is_empty() {
+            self.by_instant.remove(&before);
+            self.blocks.remove(&name);
+        } else if earliest != before {
+            self.by_instant.remove(&before);
+            self.by_instant.insert(earliest);
+        }
+        Some(done)
+    }
+
+    /// Names the first block by a key that is less than all.
+    fn rename_first(&mut self, key: K) {
+        if let Some((_, block)) = self.blocks.pop_first() {
+            self.blocks.insert(key, block);
+        }
+    }
+
+    fn add(&mut self, block: Block<K>) {
+        if let Some(name) = block.first_key() {
+            self.by_instant.insert(block.earliest());
+            self.blocks.insert(name, block);
+            self.join_around(name);
+        }
+    }
+
+    /// Joins the block that the key belongs to with its neighbours where both are small: so the memory follows the
+    /// devices.
+    fn join_around(&mut self, key: K) {
+        let mut below = self.blocks.range(..=key).rev().map(|(name, _)| *name);
+        let (own, before) = (below.next(), below.next());
+        let above = (Bound::Excluded(key), Bound::Unbounded);
+        let next = self.blocks.range(above).next().map(|(name, _)| *name);
+        for (lower, upper) in [(own, next), (before, own)] {
+            if let (Some(lower), Some(upper)) = (lower, upper) {
+                self.join(lower, upper);
+            }
+        }
+    }
+
+    fn join(&mut self, lower: K, upper: K) {
+        if let (Some(below), Some(above)) = (self.blocks.get(&lower), self.blocks.get(&upper))
+            && below.fits(above)
+            && let Some(above) = self.blocks.remove(&upper)
+        {
+            self.by_instant.remove(&above.earliest());
+            let _ = self.change(lower, |below| below.join(above));
+        }
     }
 
     fn move_timer(&mut self) -> TimerRequest {
@@ -137,6 +218,8 @@ impl<K: Copy + Ord> Default for DeadlineQueue<K> {
 mod tests {
     use super::DeadlineQueue;
     use crate::{Config, I6300Esb, TimerRequest, VmInstant};
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
     use std::vec::Vec;
 
     fn at(nanos: u64) -> VmInstant {
@@ -255,5 +338,118 @@ mod tests {
         assert_eq!(queue.rearm(), TimerRequest::ArmAt(at(500)));
         queue.remove(due[0]);
         assert_eq!(queue.len(), 500);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Operation {
+        Arm(u16, u64),
+        Disarm(u16),
+        Pop(u64),
+        /// Keys in order, up or down.
+        ArmRow(u16, u16, bool),
+        DisarmRow(u16, u16),
+    }
+
+    fn operation() -> impl Strategy<Value = Operation> {
+        let key = || 0..2_000_u16;
+        prop_oneof![
+            8 => (key(), 0..100_u64).prop_map(|(key, at)| Operation::Arm(key, at)),
+            4 => key().prop_map(Operation::Disarm),
+            4 => (0..120_u64).prop_map(Operation::Pop),
+            1 => (key(), 0..300_u16, any::<bool>())
+                .prop_map(|(first, count, up)| Operation::ArmRow(first, count, up)),
+            1 => (key(), 0..300_u16).prop_map(|(first, count)| Operation::DisarmRow(first, count)),
+        ]
+    }
+
+    /// What a queue holds, in the plainest way.
+    #[derive(Default)]
+    struct Model(BTreeMap<u16, u64>);
+
+    impl Model {
+        fn first(&self) -> Option<(VmInstant, u16)> {
+            self.0.iter().map(|(key, due)| (at(*due), *key)).min()
+        }
+    }
+
+    fn run(queue: &mut DeadlineQueue<u16>, model: &mut Model, operation: Operation) {
+        let mut arm = |key: u16, due: u64| {
+            queue.record(key, TimerRequest::ArmAt(at(due)));
+            model.0.insert(key, due);
+        };
+        match operation {
+            Operation::Arm(key, due) => arm(key, due),
+            Operation::ArmRow(first, count, true) => {
+                (first..first + count).for_each(|key| arm(key, u64::from(key % 90)));
+            }
+            Operation::ArmRow(first, count, false) => {
+                (first..first + count)
+                    .rev()
+                    .for_each(|key| arm(key, u64::from(key % 90)));
+            }
+            Operation::Disarm(key) => {
+                queue.record(key, TimerRequest::Disarm);
+                model.0.remove(&key);
+            }
+            Operation::DisarmRow(first, count) => {
+                for key in first..first + count {
+                    queue.remove(key);
+                    model.0.remove(&key);
+                }
+            }
+            Operation::Pop(now) => {
+                let due = model.first().filter(|(due, _)| *due <= at(now));
+                assert_eq!(queue.pop_due(at(now)), due.map(|(_, key)| key));
+                if let Some((_, key)) = due {
+                    model.0.remove(&key);
+                }
+            }
+        }
+    }
+
+    /// Blocks are as they should be, and no two neighbours hold so little that they should be one.
+    fn assert_sound(queue: &DeadlineQueue<u16>) {
+        let mut blocks = queue.blocks.iter().peekable();
+        while let Some((name, block)) = blocks.next() {
+            let next = blocks.peek();
+            assert!(block.is_sound(*name, next.map(|(next, _)| **next)));
+            assert!(!next.is_some_and(|(_, upper)| block.fits(upper)));
+            assert!(queue.by_instant.contains(&block.earliest()));
+        }
+        assert_eq!(queue.by_instant.len(), queue.blocks.len());
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_are_a_map_with_a_first_deadline(operations in prop::collection::vec(operation(), 0..100)) {
+            let (mut queue, mut model) = (DeadlineQueue::new(), Model::default());
+            for operation in operations {
+                run(&mut queue, &mut model, operation);
+                assert_eq!(queue.first(), model.first());
+                assert_eq!((queue.len(), queue.is_empty()), (model.0.len(), model.0.is_empty()));
+                assert_sound(&queue);
+            }
+        }
+    }
+
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn thousands_take_256_bytes_each_with_their_places_in_the_queue() {
+        const COUNT: u32 = 10_000;
+        let mut fleet = None;
+        let heap = allocation_counter::measure(|| {
+            let mut queue = DeadlineQueue::new();
+            let mut devices: Vec<I6300Esb> = (0..COUNT)
+                .map(|_| I6300Esb::new(Config::default()))
+                .collect();
+            for (key, device) in (0..COUNT).zip(&mut devices) {
+                let effects = device.config_write(at(u64::from(key)), 0x68, &[2]);
+                let _ = queue.request(key, effects.timer);
+            }
+            fleet = Some((devices, queue));
+        });
+        assert_eq!(fleet.expect("made").1.len(), 10_000);
+        let each = heap.bytes_current as f64 / f64::from(COUNT);
+        assert!(each <= 256.0, "{each}");
     }
 }

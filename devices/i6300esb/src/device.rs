@@ -4,6 +4,7 @@
 use crate::config::Config;
 use crate::countdown::{Mode, Stage};
 use crate::effects::{Effects, Events};
+use crate::packed::Packed;
 use crate::registers::{DataPhases, Lanes, Written, read_lanes};
 use crate::reports::{Reports, WAKE_INTERVAL_NS};
 use crate::spec;
@@ -66,10 +67,11 @@ pub struct I6300Esb {
     // Static configuration.
     config: Config,
     // Runtime glue: what the embedder was last told.
-    armed_for: Option<VmInstant>,
+    armed_for: Option<Packed<VmInstant>>,
     /// Before this instant nothing is due and nothing waits to be reported. Kept by `move_timer`.
     at_rest_until: VmInstant,
-    last_wake: Option<VmInstant>,
+    /// While rounds repeat, the host is not woken again before this instant.
+    next_wake: VmInstant,
     interrupt: bool,
     first_stage_reports: Reports,
     bite_reports: Reports,
@@ -90,7 +92,7 @@ impl I6300Esb {
             config,
             armed_for: None,
             at_rest_until: VmInstant::ZERO,
-            last_wake: None,
+            next_wake: VmInstant::ZERO,
             interrupt: false,
             first_stage_reports: Reports::default(),
             bite_reports: Reports::default(),
@@ -159,9 +161,10 @@ impl I6300Esb {
     #[inline]
     fn ping(&mut self, now: VmInstant) -> Effects {
         self.watchdog.ping(now);
-        match (&self.watchdog.round, self.armed_for) {
-            (Some(round), Some(armed_for)) if armed_for <= round.expiry.at => {
-                self.at_rest_until = round.expiry.at;
+        let ends = self.watchdog.round.as_ref().map(|round| round.expiry.at);
+        match (ends, self.armed_for) {
+            (Some(ends), Some(armed_for)) if armed_for.get() <= ends => {
+                self.at_rest_until = ends;
                 Effects::none()
             }
             _ => self.settle_quietly(now),
@@ -197,7 +200,7 @@ impl I6300Esb {
     /// not armed, unless the effects ask for it.
     pub fn timer_fired(&mut self, now: VmInstant) -> Effects {
         self.armed_for = None;
-        self.last_wake = Some(now);
+        self.next_wake = now.saturating_add(WAKE_INTERVAL_NS);
         self.access(now, |_, _| {})
     }
 
@@ -223,11 +226,11 @@ impl I6300Esb {
         let first_stage = self
             .watchdog
             .first_stage
-            .and_then(|_| self.first_stage_reports.next_allowed());
+            .map(|_| self.first_stage_reports.next_allowed());
         let bites = self
             .watchdog
             .bites
-            .and_then(|_| self.bite_reports.next_allowed());
+            .map(|_| self.bite_reports.next_allowed());
         let report = first_stage
             .into_iter()
             .chain(bites)
@@ -238,10 +241,7 @@ impl I6300Esb {
 
     /// Not sooner after the last wake than the host can bear for ever.
     fn spaced(&self, at: VmInstant) -> VmInstant {
-        match self.last_wake {
-            Some(last) => at.max(last.saturating_add(WAKE_INTERVAL_NS)),
-            None => at,
-        }
+        at.max(self.next_wake)
     }
 
     /// Resets the device. A bite that was due before the reset is still reported; one that was reported before and only
@@ -294,7 +294,7 @@ impl I6300Esb {
                 bite.at.nanos_since(now)
             }),
             timeout_ns: clock.nanos(program.round()),
-            last_ping_age_ns: last_ping.map(|ping| ping.age_ns(now)),
+            last_ping_age_ns: last_ping.map(|ping| ping.get().age_ns(now)),
             output_enabled: registers.output_enabled(),
             timed_out: registers.timed_out,
             interrupt: registers.interrupt_level(),
@@ -360,13 +360,13 @@ impl I6300Esb {
         if let Some(pending) = &self.watchdog.first_stage
             && self.first_stage_reports.admit(now, pending.fresh)
         {
-            events.set_first_stage(pending.what);
+            events.set_first_stage(pending.what());
             self.watchdog.first_stage = None;
         }
         if let Some(pending) = &self.watchdog.bites
             && self.bite_reports.admit(now, pending.fresh)
         {
-            events.set_bite(pending.what);
+            events.set_bite(pending.what().into());
             self.watchdog.bites = None;
         }
     }
@@ -378,10 +378,10 @@ impl I6300Esb {
             Some(round) => round.expiry.at,
             None => VmInstant::MAX,
         };
-        match (self.deadline(), self.armed_for) {
+        match (self.deadline(), self.armed_for.map(Packed::get)) {
             (Some(deadline), Some(armed_for)) if armed_for <= deadline => TimerRequest::Keep,
             (Some(deadline), _) => {
-                self.armed_for = Some(deadline);
+                self.armed_for = Some(Packed::new(deadline));
                 TimerRequest::ArmAt(deadline)
             }
             (None, Some(_)) => {
@@ -390,5 +390,18 @@ impl I6300Esb {
             }
             (None, None) => TimerRequest::Keep,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::I6300Esb;
+    use crate::watchdog::Watchdog;
+
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn a_host_keeps_thousands_of_watchdogs_in_a_few_megabytes() {
+        assert_eq!(size_of::<Watchdog>(), 176);
+        assert_eq!(size_of::<I6300Esb>(), 240);
     }
 }

@@ -89,6 +89,8 @@ mod countdown;
 mod deadline_queue;
 mod device;
 mod effects;
+mod packed;
+mod pending;
 mod registers;
 mod reports;
 #[cfg(feature = "rust-vmm")]

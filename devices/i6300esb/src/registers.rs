@@ -16,16 +16,23 @@ pub(crate) struct Lanes {
 }
 
 impl Lanes {
-    /// Up to four bytes that start at `lane` 0 to 3.
+    /// One to four bytes that start at lane 0.
     #[inline]
-    fn new(lane: u64, bytes: &[u8]) -> Self {
+    fn from_first(bytes: &[u8]) -> Option<Self> {
         let (value, mask) = match *bytes {
             [a] => (u32::from(a), 0xff),
             [a, b] => (u32::from(u16::from_le_bytes([a, b])), 0xffff),
             [a, b, c] => (u32::from_le_bytes([a, b, c, 0]), 0x00ff_ffff),
             [a, b, c, d] => (u32::from_le_bytes([a, b, c, d]), u32::MAX),
-            _ => (0, 0),
+            _ => return None,
         };
+        Some(Self { value, mask })
+    }
+
+    /// Up to four bytes that start at `lane` 0 to 3.
+    #[inline]
+    fn new(lane: u64, bytes: &[u8]) -> Self {
+        let Self { value, mask } = Self::from_first(bytes).unwrap_or(Self { value: 0, mask: 0 });
         let shift = match lane {
             0 => 0,
             1 => 8,
@@ -42,11 +49,14 @@ impl Lanes {
     #[inline]
     pub(crate) fn within_dword(offset: u64, bytes: &[u8]) -> Option<(u64, Self)> {
         let lane = offset & 3;
+        if lane == 0 {
+            // Where drivers write: nothing to shift.
+            return Some((offset, Self::from_first(bytes)?));
+        }
         let fits = match bytes.len() {
             1 => true,
             2 => lane < 3,
             3 => lane < 2,
-            4 => lane == 0,
             _ => false,
         };
         fits.then(|| (offset & !3, Self::new(lane, bytes)))

@@ -10,31 +10,32 @@ pub(crate) const FRESH_BURST: u16 = 1_000;
 /// While rounds repeat without a ping, the host is woken at most this often, in nanoseconds.
 pub(crate) const WAKE_INTERVAL_NS: u64 = 1_000_000;
 
-/// Decides whether a report may go out now.
+/// Decides whether a report may go out now. Packed, as each watchdog keeps two of them.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+#[repr(Rust, packed(2))]
 pub(crate) struct Reports {
-    last: Option<VmInstant>,
+    /// A report may go out from here on; instant 0 as long as there was none.
+    next_allowed: VmInstant,
     burst: u16,
 }
 
 impl Reports {
     /// Takes leave to report at `now`.
     pub(crate) fn admit(&mut self, now: VmInstant, fresh: bool) -> bool {
-        if self.next_allowed().is_none_or(|allowed| now >= allowed) {
+        if now >= self.next_allowed() {
             self.burst = 0;
         } else if fresh && self.burst < FRESH_BURST {
             self.burst = self.burst.saturating_add(1);
         } else {
             return false;
         }
-        self.last = Some(now);
+        self.next_allowed = now.saturating_add(REPORT_INTERVAL_NS);
         true
     }
 
     /// When a held-back report may go out.
-    pub(crate) fn next_allowed(&self) -> Option<VmInstant> {
-        self.last
-            .map(|last| last.saturating_add(REPORT_INTERVAL_NS))
+    pub(crate) const fn next_allowed(&self) -> VmInstant {
+        self.next_allowed
     }
 }
 

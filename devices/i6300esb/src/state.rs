@@ -7,10 +7,12 @@ use crate::config::Config;
 use crate::countdown::{ClockRate, Expiry, Mode, Round, Stage};
 use crate::device::I6300Esb;
 use crate::effects::{Bite, Effects, Events, FirstStage};
+use crate::packed::Packed;
+use crate::pending::Pending;
 use crate::registers::{Registers, UnlockPhase};
 use crate::spec;
 use crate::time::{Past, TimerRequest, VmInstant};
-use crate::watchdog::{Counters, Pending, Watchdog, next_round};
+use crate::watchdog::{Counters, Watchdog, next_expiry};
 
 /// The version of [`State`] that this crate writes, and the newest it reads.
 pub const STATE_VERSION: u16 = 1;
@@ -185,7 +187,7 @@ impl I6300Esb {
         let Watchdog {
             registers,
             round,
-            next_round: _,
+            next_expiry: _,
             armed_at,
             last_ping,
             counters,
@@ -220,24 +222,20 @@ impl I6300Esb {
             timed_out,
             round: round.map(|round| save_round(self.config().clock, &round, now)),
             armed_age_ns: armed_at.age_ns(now),
-            last_ping_age_ns: last_ping.map(|ping| ping.age_ns(now)),
+            last_ping_age_ns: last_ping.map(|ping| ping.get().age_ns(now)),
             pings,
             first_stages,
             bites: bites_counted,
             muted_bites,
             ignored_writes,
-            unreported_first_stage: first_stage.map(
-                |Pending {
-                     what: FirstStage { due, count },
-                     fresh: _,
-                 }| {
-                    UnreportedFirstStage {
-                        due_age_ns: now.nanos_since(due),
-                        count,
-                    }
-                },
-            ),
-            unreported_bites: bites.map(|Pending { what, fresh: _ }| save_bites(&what, now)),
+            unreported_first_stage: first_stage.map(|pending| {
+                let FirstStage { due, count } = pending.what();
+                UnreportedFirstStage {
+                    due_age_ns: now.nanos_since(due),
+                    count,
+                }
+            }),
+            unreported_bites: bites.map(|pending| save_bites(&pending.what().into(), now)),
         }
     }
 
@@ -381,12 +379,12 @@ fn check_and_build(
     }
     Ok(Watchdog {
         registers,
-        next_round: next_round(&registers, config),
+        next_expiry: next_expiry(&registers, config),
         round: round
             .map(|round| check_round(config.clock, &round, now))
             .transpose()?,
         armed_at: Past::with_age(armed_age_ns, now),
-        last_ping: last_ping_age_ns.map(|age| Past::with_age(age, now)),
+        last_ping: last_ping_age_ns.map(|age| Packed::new(Past::with_age(age, now))),
         counters: Counters {
             pings,
             first_stages,
@@ -395,18 +393,11 @@ fn check_and_build(
             ignored_writes,
         },
         first_stage: unreported_first_stage.map(|UnreportedFirstStage { due_age_ns, count }| {
-            Pending {
-                what: FirstStage {
-                    due: now.saturating_sub(due_age_ns),
-                    count,
-                },
-                fresh: true,
-            }
+            let due = now.saturating_sub(due_age_ns);
+            Pending::new(FirstStage { due, count }, true)
         }),
-        bites: unreported_bites.map(|unreported| Pending {
-            what: build_bites(&unreported, now),
-            fresh: true,
-        }),
+        bites: unreported_bites
+            .map(|unreported| Pending::new(build_bites(&unreported, now).into(), true)),
     })
 }
 

@@ -8,6 +8,8 @@
 use crate::config::{AfterBite, Config};
 use crate::countdown::{Expiry, Mode, Program, Round, Stage};
 use crate::effects::{Bite, FirstStage};
+use crate::packed::Packed;
+use crate::pending::{KeptBite, Pending};
 use crate::registers::{Lanes, LockWritten, Registers, Written};
 use crate::spec;
 use crate::time::{Past, VmInstant};
@@ -26,28 +28,21 @@ pub(crate) struct Counters {
     pub(crate) ignored_writes: u64,
 }
 
-/// Something that happened and has not been reported yet.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Pending<T> {
-    pub(crate) what: T,
-    /// It holds a first expiry after a ping or enable, not only repetitions.
-    pub(crate) fresh: bool,
-}
-
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Watchdog {
     pub(crate) registers: Registers,
     /// `None` while the counter stands still.
     pub(crate) round: Option<Round>,
-    /// The round that a ping would start at instant 0. Follows the registers, so that a ping need not multiply.
-    pub(crate) next_round: Round,
+    /// When a round that a ping started at instant 0 would first expire. Follows the registers, so that a ping need not
+    /// multiply.
+    pub(crate) next_expiry: Expiry,
     /// When the guest last enabled the watchdog.
     pub(crate) armed_at: Past,
     /// The last ping since then.
-    pub(crate) last_ping: Option<Past>,
+    pub(crate) last_ping: Option<Packed<Past>>,
     pub(crate) counters: Counters,
     pub(crate) first_stage: Option<Pending<FirstStage>>,
-    pub(crate) bites: Option<Pending<Bite>>,
+    pub(crate) bites: Option<Pending<KeptBite>>,
 }
 
 impl Watchdog {
@@ -55,7 +50,7 @@ impl Watchdog {
         let registers = Registers::power_on();
         Self {
             registers,
-            next_round: next_round(&registers, config),
+            next_expiry: next_expiry(&registers, config),
             round: None,
             armed_at: Past::at(VmInstant::ZERO),
             last_ping: None,
@@ -216,12 +211,9 @@ impl Watchdog {
 
     fn note_first_stages(&mut self, count: u64, due: VmInstant, fresh: bool) {
         self.counters.first_stages = self.counters.first_stages.saturating_add(count);
-        let pending = self.first_stage.get_or_insert(Pending {
-            what: FirstStage { due, count: 0 },
-            fresh,
-        });
-        pending.what.count = pending.what.count.saturating_add(count);
-        pending.fresh |= fresh;
+        self.first_stage
+            .get_or_insert(Pending::new(FirstStage { due, count: 0 }, fresh))
+            .add(count, fresh);
     }
 
     fn note_bites(
@@ -237,15 +229,14 @@ impl Watchdog {
         let bite = Bite {
             due,
             last_due,
-            ping_to_due_ns: self.last_ping.map(|ping| ping.age_ns(due)),
+            ping_to_due_ns: self.last_ping.map(|ping| ping.get().age_ns(due)),
             armed_to_due_ns: self.armed_at.age_ns(due),
             timeout_ns,
             count: 0,
         };
-        let pending = self.bites.get_or_insert(Pending { what: bite, fresh });
-        pending.what.count = pending.what.count.saturating_add(count);
-        pending.what.last_due = last_due;
-        pending.fresh |= fresh;
+        self.bites
+            .get_or_insert(Pending::new(bite.into(), fresh))
+            .add(count, last_due, fresh);
     }
 
     /// What a data phase of a write to BAR 0 asks for, done at `now`.
@@ -301,26 +292,36 @@ impl Watchdog {
             return;
         }
         self.counters.pings = self.counters.pings.saturating_add(1);
-        self.last_ping = Some(Past::at(now));
-        let output_active = match self.next_round.mode {
+        self.last_ping = Some(Packed::new(Past::at(now)));
+        let next = self.next_round(now);
+        let output_active = match next.mode {
             Mode::Watchdog => false,
             Mode::FreeRunning => self.round.is_some_and(|round| round.output_active),
         };
         self.round = Some(Round {
             output_active,
-            ..self.next_round.at(now)
+            ..next
         });
     }
 
     fn enable(&mut self, now: VmInstant) {
         self.armed_at = Past::at(now);
         self.last_ping = None;
-        self.round = Some(self.next_round.at(now));
+        self.round = Some(self.next_round(now));
+    }
+
+    /// The round that starts at `now`.
+    #[inline]
+    fn next_round(&self, now: VmInstant) -> Round {
+        Round::until(
+            &self.registers.program(),
+            self.next_expiry.counted_from(now),
+        )
     }
 
     /// Must follow every change of preloads, prescaler or mode.
     fn reprogram(&mut self, config: &Config) {
-        self.next_round = next_round(&self.registers, config);
+        self.next_expiry = next_expiry(&self.registers, config);
     }
 
     pub(crate) fn note_ignored(&mut self) {
@@ -345,11 +346,8 @@ impl Watchdog {
     }
 }
 
-/// See [`Watchdog::next_round`].
-pub(crate) fn next_round(registers: &Registers, config: &Config) -> Round {
-    Round::start(
-        &registers.program(),
-        Expiry::exactly(VmInstant::ZERO),
-        config.clock,
-    )
+/// See [`Watchdog::next_expiry`].
+pub(crate) fn next_expiry(registers: &Registers, config: &Config) -> Expiry {
+    let start = Expiry::exactly(VmInstant::ZERO);
+    registers.program().expiry_after(start, config.clock)
 }

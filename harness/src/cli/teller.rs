@@ -94,7 +94,7 @@ impl Teller {
 impl Watcher for Teller {
     fn event(&mut self, event: &Event) -> Vec<Order> {
         let line = match serde_json::to_string(event) {
-            Ok(json) if self.json => json,
+            Ok(json) if self.json => in_json(&json),
             _ => sentence(event),
         };
         // It takes everything at once.
@@ -125,15 +125,32 @@ pub(super) fn sentence(event: &Event) -> String {
 fn on_one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for char in text.chars() {
-        // Beside control characters: what breaks lines, and what reverses their direction.
-        let acts = matches!(char, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if char.is_control() || acts {
+        if acts(char) {
             line.extend(char.escape_default());
         } else {
             line.push(char);
         }
     }
     line
+}
+
+/// JSON that says the same. Its writer leaves those as they are that have no place in its own text, so
+/// they are in strings.
+fn in_json(json: &str) -> String {
+    let mut line = String::with_capacity(json.len());
+    for char in json.chars() {
+        if acts(char) {
+            line.push_str(&format!("\\u{:04x}", u32::from(char)));
+        } else {
+            line.push(char);
+        }
+    }
+    line
+}
+
+/// Control characters, and what breaks lines or reverses their direction.
+fn acts(char: char) -> bool {
+    char.is_control() || matches!(char, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn is_standard(path: &Path) -> bool {
@@ -164,5 +181,17 @@ mod tests {
             on_one_line("“größe” 日\u{1b}[2J\r\nkennel: well\u{9b}1m\u{202e}"),
             "“größe” 日\\u{1b}[2J\\r\\nkennel: well\\u{9b}1m\\u{202e}"
         );
+    }
+
+    #[test]
+    fn a_guests_text_in_json_means_the_same_and_does_nothing() {
+        let text = "“größe” 日\u{1b}[2J\r\nkennel: \"well\"\u{7f}\u{9b}1m\u{202e}";
+        let json = in_json(&serde_json::to_string(text).unwrap());
+        assert!(!json.contains(acts), "{json}");
+        assert!(
+            json.contains("größe") && json.contains("\\u009b1m"),
+            "{json}"
+        );
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
     }
 }

@@ -24,6 +24,8 @@ $b mount -t 9p -o "trans=virtio,version=9p2000.L,msize=262144,cache=$KENNEL_CACH
 $b mount -t devtmpfs dev $root/dev || fail "the machine has no directory /dev"
 $b mount -t proc proc $root/proc || fail "the machine has no directory /proc"
 $b mount -t sysfs sys $root/sys || fail "the machine has no directory /sys"
+# KVM's own counts; nothing fails without them.
+$b mount -t debugfs debug $root/sys/kernel/debug 2> /dev/null
 $b mount -t tmpfs -o mode=755 run $root/run || fail "the machine has no directory /run"
 $b mkdir -p $root/dev/pts $root/dev/shm $root/run/lock
 $b mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts $root/dev/pts

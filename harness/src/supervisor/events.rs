@@ -123,6 +123,7 @@ impl Said {
                 let message = format!("{message}{}", again.unwrap_or_default());
                 Self::warning("UplinkDown", message).with(json!({ "retry_ns": retry_ns }))
             }
+            News::NetworkDown { message } => Self::warning("NetworkDown", message),
             _ => return None,
         })
     }

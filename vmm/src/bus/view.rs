@@ -59,11 +59,12 @@ impl<D> Space<D> {
         }
     }
 
-    /// The device that an access of `len` bytes fits into, and the offset into its range. `last` is
-    /// where the last access went, and is tried first.
+    /// The device that an access of `len` bytes fits into, and the offset into its range. Where
+    /// accesses like it went before is tried first.
     #[inline]
-    fn find(&self, last: &mut usize, address: u64, len: usize) -> Option<(&Placed<D>, u64)> {
-        if let Some(placed) = self.placed.get(*last)
+    fn find(&self, hints: &mut Hints, address: u64, len: usize) -> Option<(&Placed<D>, u64)> {
+        let hint = hints.of(address);
+        if let Some(placed) = self.placed.get(usize::from(*hint))
             && let Some(offset) = placed.offset(address, len)
         {
             return Some((placed, offset));
@@ -74,8 +75,35 @@ impl<D> Space<D> {
             .checked_sub(1)?;
         let placed = self.placed.get(at)?;
         let offset = placed.offset(address, len)?;
-        *last = at;
+        *hint = u16::try_from(at).unwrap_or(0);
         Some((placed, offset))
+    }
+}
+
+/// Where accesses went, by a few bits of their addresses. A wrong one costs a search.
+struct Hints {
+    /// The lowest of these bits.
+    shift: u32,
+    places: [u16; 1 << u8::BITS],
+}
+
+impl Hints {
+    /// Most devices have some ports of their own.
+    const PORTS: Self = Self::by(3);
+    /// Most BARs have a page of their own.
+    const MEMORY: Self = Self::by(12);
+
+    const fn by(shift: u32) -> Self {
+        Self {
+            shift,
+            places: [0; 1 << u8::BITS],
+        }
+    }
+
+    #[inline]
+    fn of(&mut self, address: u64) -> &mut u16 {
+        let [slot, ..] = (address >> self.shift).to_le_bytes();
+        &mut self.places[usize::from(slot)]
     }
 }
 
@@ -91,8 +119,8 @@ pub struct View {
     bus: Arc<Bus>,
     generation: u64,
     snapshot: Arc<Snapshot>,
-    last_port: usize,
-    last_memory: usize,
+    port_hints: Hints,
+    memory_hints: Hints,
 }
 
 impl fmt::Debug for View {
@@ -110,8 +138,8 @@ impl View {
             bus,
             generation,
             snapshot,
-            last_port: 0,
-            last_memory: 0,
+            port_hints: Hints::PORTS,
+            memory_hints: Hints::MEMORY,
         }
     }
 
@@ -128,7 +156,7 @@ impl View {
         let found = self
             .snapshot
             .ports
-            .find(&mut self.last_port, port.into(), data.len());
+            .find(&mut self.port_hints, port.into(), data.len());
         match found {
             Some((placed, offset)) => {
                 let (base, offset) = (PioAddress(narrow(placed.base)), narrow(offset));
@@ -145,7 +173,7 @@ impl View {
         let found = self
             .snapshot
             .ports
-            .find(&mut self.last_port, port.into(), data.len());
+            .find(&mut self.port_hints, port.into(), data.len());
         match found {
             Some((placed, offset)) => {
                 let (base, offset) = (PioAddress(narrow(placed.base)), narrow(offset));
@@ -162,7 +190,7 @@ impl View {
         let found = self
             .snapshot
             .memory
-            .find(&mut self.last_memory, address, data.len());
+            .find(&mut self.memory_hints, address, data.len());
         match found {
             Some((placed, offset)) => {
                 placed
@@ -179,7 +207,7 @@ impl View {
         let found = self
             .snapshot
             .memory
-            .find(&mut self.last_memory, address, data.len());
+            .find(&mut self.memory_hints, address, data.len());
         match found {
             Some((placed, offset)) => {
                 placed
@@ -208,22 +236,23 @@ mod tests {
         space
     }
 
-    fn find(space: &Space<usize>, last: usize, address: u64, len: usize) -> Option<(usize, u64)> {
-        let mut last = last;
-        let found = space.find(&mut last, address, len);
+    fn find(space: &Space<usize>, hint: u16, address: u64, len: usize) -> Option<(usize, u64)> {
+        let mut hints = Hints::MEMORY;
+        hints.places = [hint; 256];
+        let found = space.find(&mut hints, address, len);
         found.map(|(placed, offset)| (placed.device, offset))
     }
 
     #[test]
-    fn found_wherever_the_last_access_went() {
+    fn found_whatever_the_hint_says() {
         // Added out of order.
         let space = space(&[(0x300, 8), (0x100, 8), (u64::MAX - 7, 8), (0x108, 4)]);
-        for last in 0..6 {
-            assert_eq!(find(&space, last, 0x100, 8), Some((1, 0)));
-            assert_eq!(find(&space, last, 0x107, 1), Some((1, 7)));
-            assert_eq!(find(&space, last, 0x10b, 1), Some((3, 3)));
-            assert_eq!(find(&space, last, 0x304, 4), Some((0, 4)));
-            assert_eq!(find(&space, last, u64::MAX, 1), Some((2, 7)));
+        for hint in 0..6 {
+            assert_eq!(find(&space, hint, 0x100, 8), Some((1, 0)));
+            assert_eq!(find(&space, hint, 0x107, 1), Some((1, 7)));
+            assert_eq!(find(&space, hint, 0x10b, 1), Some((3, 3)));
+            assert_eq!(find(&space, hint, 0x304, 4), Some((0, 4)));
+            assert_eq!(find(&space, hint, u64::MAX, 1), Some((2, 7)));
             for (address, len) in [
                 (0, 1),
                 (0xff, 1),
@@ -235,7 +264,7 @@ mod tests {
                 (0x301, 8),
                 (u64::MAX, 2),
             ] {
-                assert_eq!(find(&space, last, address, len), None, "{address:#x}+{len}");
+                assert_eq!(find(&space, hint, address, len), None, "{address:#x}+{len}");
             }
         }
     }
@@ -246,9 +275,9 @@ mod tests {
         space.remove(0x104);
         assert_eq!(find(&space, 0, 0x104, 1), Some((0, 4)), "begins elsewhere");
         space.remove(0x100);
-        for last in 0..3 {
-            assert_eq!(find(&space, last, 0x104, 1), None);
-            assert_eq!(find(&space, last, 0x204, 1), Some((1, 4)));
+        for hint in 0..3 {
+            assert_eq!(find(&space, hint, 0x104, 1), None);
+            assert_eq!(find(&space, hint, 0x204, 1), Some((1, 4)));
         }
     }
 }

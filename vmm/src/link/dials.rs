@@ -226,6 +226,13 @@ impl Dials {
         !self.ready.is_empty()
     }
 
+    /// Whether nothing of any dial is left.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        let looked_at = self.timers.is_empty() && self.ready.is_empty();
+        self.dials.is_empty() && self.ports.is_empty() && looked_at
+    }
+
     fn look_at_ready(&mut self, around: &mut Around<'_>) {
         for id in std::mem::take(&mut self.ready) {
             self.look_at(around, id);

@@ -34,6 +34,8 @@ pub(super) struct Frame<'a> {
 pub(super) enum Body<'a> {
     Arp(Arp),
     Ip(Ip<'a>),
+    /// ARP or IP by its type, and not by its content.
+    Nonsense,
     Other,
 }
 
@@ -80,13 +82,13 @@ impl<'a> Frame<'a> {
             EthernetProtocol::Arp => read_arp(packet),
             EthernetProtocol::Ipv4 => read_ipv4(packet),
             EthernetProtocol::Ipv6 => read_ipv6(packet),
-            EthernetProtocol::Unknown(_) => None,
+            EthernetProtocol::Unknown(_) => Some(Body::Other),
         };
         Some(Self {
             destination: frame.dst_addr(),
             source: frame.src_addr(),
             packet,
-            body: body.unwrap_or(Body::Other),
+            body: body.unwrap_or(Body::Nonsense),
         })
     }
 }

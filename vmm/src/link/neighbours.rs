@@ -166,6 +166,11 @@ impl Questions {
         question.map(|question| question.dials).unwrap_or_default()
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(super) fn next_due(&self) -> Option<u64> {
         self.0.values().map(|question| question.due).min()
     }

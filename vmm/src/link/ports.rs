@@ -41,6 +41,11 @@ impl Ports {
         self.used.remove(&port);
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.used.is_empty()
+    }
+
     pub(super) fn dial(&self, port: u16) -> Option<DialId> {
         self.used.get(&port).copied()
     }

@@ -55,6 +55,11 @@ pub(super) fn from_guest<'a>(plan: &Plan, frame: &Frame<'a>) -> Way<'a> {
             beyond: arp_goes_beyond(plan, arp),
         },
         Body::Ip(ip) => ip_from_guest(plan, ip),
+        // Whoever is beyond might make something else of it.
+        Body::Nonsense => Way {
+            here: None,
+            beyond: false,
+        },
         Body::Other => Way {
             here: None,
             beyond: frame.destination != plan.host,
@@ -64,10 +69,7 @@ pub(super) fn from_guest<'a>(plan: &Plan, frame: &Frame<'a>) -> Way<'a> {
 
 /// Claims of the guest's own addresses are the link's business.
 fn arp_goes_beyond(plan: &Plan, arp: Arp) -> bool {
-    !plan.is_host(arp.target.into())
-        && arp.target != arp.sender
-        && !arp.sender.is_unspecified()
-        && !is_planned(arp.target.into())
+    !plan.is_host(arp.target.into()) && arp.target != arp.sender && !arp.sender.is_unspecified()
 }
 
 fn ip_from_guest<'a>(plan: &Plan, ip: Ip<'a>) -> Way<'a> {
@@ -111,8 +113,18 @@ fn ip_from_guest<'a>(plan: &Plan, ip: Ip<'a>) -> Way<'a> {
         }
         _ => Way {
             here: None,
-            beyond: !plan.is_host(ip.destination),
+            beyond: !plan.is_host(ip.destination) && !means_oneself(ip.destination),
         },
+    }
+}
+
+/// Whoever connects there connects to itself: an uplink that does so for the guest would open the host's
+/// loopback to it. passt 2023-03-09 (Debian 12) does, for 127.0.0.1 and 0.0.0.0, also with `--no-map-gw`:
+/// observed.
+fn means_oneself(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.is_loopback() || address.octets().starts_with(&[0]),
+        IpAddr::V6(address) => address.is_loopback() || address.is_unspecified(),
     }
 }
 
@@ -136,7 +148,7 @@ pub(super) fn reaches_guest(plan: &Plan, frame: &Frame<'_>) -> bool {
     match frame.body {
         Body::Arp(arp) => !speaks_for_link(plan, arp.sender.into(), arp.target.into()),
         Body::Ip(ip) => ip_reaches_guest(plan, &ip),
-        Body::Other => true,
+        Body::Nonsense | Body::Other => true,
     }
 }
 

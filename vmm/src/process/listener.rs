@@ -6,6 +6,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use rustix::net::SocketFlags;
+
 /// A listener whose path goes with it.
 #[derive(Debug)]
 pub(super) struct Listener {
@@ -34,9 +36,8 @@ impl Listener {
 
     /// A client that waits, ready to be watched.
     pub(super) fn accept(&self) -> io::Result<UnixStream> {
-        let (stream, _) = self.socket.accept()?;
-        stream.set_nonblocking(true)?;
-        Ok(stream)
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        Ok(rustix::net::accept_with(&self.socket, flags)?.into())
     }
 }
 

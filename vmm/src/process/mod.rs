@@ -10,7 +10,7 @@ mod console_input;
 mod control;
 mod event_loop;
 mod listener;
-mod network;
+pub mod network;
 mod serial_ports;
 
 use std::io;
@@ -103,9 +103,9 @@ fn run_machine(
 }
 
 /// What the link's thread has to tell, dated in VM time.
-fn link_news(teller: &Teller, machine: &Machine) -> Box<dyn Fn(News) + Send> {
+fn link_news(teller: &Teller, machine: &Machine) -> network::Tell {
     let (teller, clock) = (teller.clone(), Arc::clone(&machine.board().clock));
-    Box::new(move |news| teller.tell(&notice(clock.now(), news)))
+    Arc::new(move |news| teller.tell(&notice(clock.now(), news)))
 }
 
 /// Tells everybody who has to know: the supervisor, and the link's thread.

@@ -11,7 +11,7 @@ const LEGEND: f64 = 16.0;
 const PLOT: f64 = 200.0;
 const BELOW: f64 = 40.0;
 /// Width of a character of the legend, about.
-const CHARACTER: f64 = 6.2;
+const CHARACTER: f64 = 6.6;
 
 /// `None` unless a series has at least two points.
 pub(super) fn chart(
@@ -81,7 +81,7 @@ fn curves<'a>(series: &[&'a Series]) -> Vec<Vec<&'a Series>> {
 fn legend(canvas: &mut Canvas, curves: &[Vec<&Series>]) -> f64 {
     let (mut x, mut y) = (8.0, TITLE + LEGEND - 4.0);
     for one in curves.iter().rev().filter_map(|curve| curve.first()) {
-        let width = 26.0 + one.name.chars().count() as f64 * CHARACTER;
+        let width = 30.0 + one.name.chars().count() as f64 * CHARACTER;
         if x + width > WIDTH && x > 8.0 {
             (x, y) = (8.0, y + LEGEND);
         }

@@ -9,6 +9,8 @@ use crate::result::{Measured, Series};
 const TITLE: f64 = 24.0;
 const NAME: f64 = 16.0;
 const ROW: f64 = 34.0;
+/// Between a row's name and its highest bar.
+const AIR: f64 = 5.0;
 const GAP: f64 = 8.0;
 const BELOW: f64 = 38.0;
 const LEFT: f64 = 12.0;
@@ -36,12 +38,13 @@ pub(super) fn histograms(
     let across = Axis::logarithmic(low, high, LEFT, WIDTH - RIGHT);
     let mut canvas = Canvas::default();
     let at = drawn.iter().find_map(|one| one.x);
-    let title = match (at, &measured.axis) {
-        (Some(x), Some(axis)) => format!("{title} ({axis}: {})", figure(x)),
-        _ => title.to_owned(),
-    };
-    canvas.text([8.0, 14.0], Anchor::Start, "title", &title);
+    canvas.text([8.0, 14.0], Anchor::Start, "title", title);
     let mut y = TITLE;
+    if let (Some(x), Some(axis)) = (at, &measured.axis) {
+        let words = format!("{axis}: {}", figure(x));
+        canvas.text([8.0, y + 6.0], Anchor::Start, "", &words);
+        y += NAME;
+    }
     for one in &drawn {
         let class = role(one.role);
         canvas.mark([LEFT + 5.0, y + NAME - 8.0], one.role);
@@ -58,13 +61,17 @@ pub(super) fn histograms(
         for bin in one.histogram.iter().filter(|bin| bin.count > 0) {
             let (from, to) = (across.place(bin.low), across.place(bin.high));
             // A single sample is still seen.
-            let height = (bin.count as f64 / most as f64 * ROW).max(1.5);
+            let height = (bin.count as f64 / most as f64 * (ROW - AIR)).max(1.5);
             let size = [(to - from - 0.5).max(1.0), height];
             canvas.rect([from, bottom - height], size, &format!("bar {class}"));
         }
         canvas.line([LEFT, bottom], [WIDTH - RIGHT, bottom], "grid");
         let median = across.place(one.p50);
-        canvas.line([median, bottom - ROW], [median, bottom + 3.0], "median");
+        canvas.line(
+            [median, bottom - ROW + AIR],
+            [median, bottom + 3.0],
+            "median",
+        );
         y = bottom + GAP;
     }
     for tick in across.ticks() {
@@ -77,7 +84,7 @@ pub(super) fn histograms(
     Some(Chart {
         name,
         height: y + BELOW,
-        title,
+        title: title.to_owned(),
         body: canvas.0,
     })
 }

@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 pub use runner::NetworkRunner;
 
 use super::Outcome;
+use crate::agent::text::cut;
 
 /// How long an attempt may take, and what it calls that.
 #[derive(Clone, Copy, Debug)]
@@ -64,8 +65,9 @@ impl Trouble {
 impl From<Trouble> for Outcome {
     fn from(trouble: Trouble) -> Self {
         match trouble {
-            Trouble::Failed(why) => Self::Failure(why),
-            Trouble::Untold(why) => Self::Error(why),
+            // A guest writes parts of it: where it redirects to, for instance.
+            Trouble::Failed(why) => Self::Failure(cut(why)),
+            Trouble::Untold(why) => Self::Error(cut(why)),
         }
     }
 }

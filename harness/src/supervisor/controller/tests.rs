@@ -404,6 +404,20 @@ fn guests_can_be_connected_to_while_they_run() {
 }
 
 #[test]
+fn a_network_that_ended_is_told() {
+    let mut hand = hand("VirtualMachineInstance", "", "");
+    hand.runs(0);
+    let message = "the guest's network has ended: why".to_owned();
+    hand.news(0, News::NetworkDown { message });
+    let told = &hand.told()[0];
+    assert_eq!(
+        (&told["reason"], &told["type"]),
+        (&"NetworkDown".into(), &"Warning".into())
+    );
+    assert_eq!(told["message"], "the guest's network has ended: why");
+}
+
+#[test]
 fn an_uplink_is_told_of_as_often_as_it_may_be() {
     let mut hand = hand("VirtualMachineInstance", "", "");
     hand.runs(0);

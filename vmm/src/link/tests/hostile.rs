@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use proptest::prelude::*;
 use smoltcp::wire::{ArpOperation, EthernetAddress};
 
-use super::services::neighbour_solicitation;
+use super::neighbours::neighbour_solicitation;
 use super::switching::{tcp, tcp_between};
 use super::*;
 use crate::dial::{GUEST_IPV4, GUEST_IPV6, HOST_IPV4};

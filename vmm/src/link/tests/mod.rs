@@ -6,6 +6,7 @@ mod data;
 mod guest;
 mod hostile;
 mod many;
+mod neighbours;
 mod services;
 mod switching;
 
@@ -129,6 +130,11 @@ impl World {
         self.run(10);
         assert!(self.is_connected(id), "{:?}", self.answer_of(id));
         id
+    }
+
+    /// No dial has left anything behind.
+    fn is_clean(&self) -> bool {
+        self.link.dials.is_empty() && self.link.questions.is_empty()
     }
 
     fn has(&self, event: &LinkEvent) -> bool {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use smoltcp::wire::*;
 
-use super::services::neighbour_solicitation;
+use super::neighbours::neighbour_solicitation;
 use super::*;
 use crate::dial::{GUEST_IPV4, GUEST_IPV6, HOST_IPV4, HOST_IPV6};
 use crate::link::frame;
@@ -130,6 +130,29 @@ fn what_is_for_the_host_stays_here() {
         link.from_guest(&frame, 0);
         assert_eq!(link.to_uplink(), None, "{frame:02x?}");
     }
+}
+
+#[test]
+fn what_an_uplink_might_take_for_the_host_itself_does_not_leave() {
+    let guest_6 = IpAddr::from(GUEST_IPV6);
+    let mut frames: Vec<_> = ["127.0.0.1", "127.8.9.10", "0.0.0.0", "0.1.2.3"]
+        .map(|to| tcp(HOST, GUEST_IPV4.into(), to.parse().unwrap()))
+        .into();
+    for to in ["::1", "::", "::ffff:127.0.0.1", "::ffff:0.0.0.0"] {
+        frames.push(tcp(HOST, guest_6, to.parse().unwrap()));
+        frames.push(udp(GUEST, HOST, guest_6, to.parse().unwrap()));
+    }
+    // Less of a packet than it says.
+    let mut cut = tcp(HOST, GUEST_IPV4.into(), WORLD.into());
+    cut.pop();
+    frames.push(cut);
+    let count = frames.len() as u64;
+    let mut link = link(true);
+    for frame in frames {
+        link.from_guest(&frame, 0);
+        assert_eq!(link.to_uplink(), None, "{frame:02x?}");
+    }
+    assert_eq!(link.counters().unclaimed, count);
 }
 
 #[test]

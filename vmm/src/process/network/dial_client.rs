@@ -253,7 +253,7 @@ impl Client {
 
     /// Moves what fits, once each way; whether anything moved.
     fn relay(&mut self, id: DialId, link: &mut impl Dials, scratch: &mut [u8], now: u64) -> bool {
-        let mut moved = self.read(scratch, now);
+        let mut moved = self.write(now) || self.read(scratch, now);
         if !self.input.is_empty() {
             let sent = link.send(id, &self.input).min(self.input.len());
             self.input.drain(..sent);
@@ -275,7 +275,8 @@ impl Client {
             }
         }
         moved |= self.write(now);
-        if self.output_over && self.output.is_empty() && !self.shut {
+        // One that is over is closed next.
+        if self.output_over && self.output.is_empty() && !self.shut && !self.is_over() {
             self.shut = true;
             // It fails for a client that is gone.
             let _shut = self.stream.shutdown(Shutdown::Write);

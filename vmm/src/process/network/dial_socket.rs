@@ -101,7 +101,7 @@ impl DialSocket {
     }
 
     /// The listener is readable.
-    pub(super) fn accept(&mut self, now: u64, ops: &mut EventOps<'_>) {
+    pub(super) fn accept(&mut self, link: &mut impl Dials, now: u64, ops: &mut EventOps<'_>) {
         let stream = match self.listener.accept() {
             Ok(stream) => stream,
             Err(error) => {
@@ -120,15 +120,23 @@ impl DialSocket {
             return;
         }
         let number = self.free_number();
+        let mut client = Client::new(stream);
+        // Its line is mostly there before it is accepted.
+        if client.turn(link, &mut self.scratch, now) == Turn::Over {
+            return;
+        }
+        let dial = client.dial();
         let data = self.first_data.saturating_add(number);
-        if let Err(error) = ops.add(Events::with_data(&stream, data, EventSet::IN)) {
+        let set = client.wanted();
+        let events = Events::with_data(&client.stream, data, set.unwrap_or(EventSet::empty()));
+        if let Err(error) = ops.add(events) {
+            if let Some(id) = dial {
+                link.close(id);
+            }
             return log::debug!("a client of the guest's ports cannot be watched: {error}");
         }
-        let watched = Watched {
-            client: Client::new(stream),
-            set: Some(EventSet::IN),
-        };
-        self.clients.insert(number, watched);
+        self.dials.extend(dial.map(|id| (id, number)));
+        self.clients.insert(number, Watched { client, set });
     }
 
     /// A client's descriptor has something to say.

@@ -8,16 +8,15 @@ use std::sync::Arc;
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use i6300esb::VmInstant;
 use kennel_virtio::QueueFault;
-use vm_memory::GuestMemoryMmap;
 
 use super::address_news::AddressNews;
+use super::card::Card;
 use super::dial_socket::DialSocket;
 use super::orders::OrderBox;
 use super::uplink::{self, Part, Uplink};
 use crate::clock::{VmClock, VmTimer};
 use crate::link::Link;
 use crate::protocol::News;
-use crate::virtio_net::VirtioNet;
 
 /// Rounds of work in one turn of the loop; a guest that keeps on waits for the next.
 const ROUNDS: usize = 4;
@@ -64,13 +63,12 @@ impl Source {
 }
 
 /// Tells the supervisor.
-pub(super) type Tell = Box<dyn Fn(News) + Send>;
+pub type Tell = Arc<dyn Fn(News) + Send + Sync>;
 
 /// What the loop works with.
 pub(super) struct Parts {
     pub(super) orders: Arc<OrderBox>,
-    pub(super) device: Arc<VirtioNet>,
-    pub(super) memory: GuestMemoryMmap,
+    pub(super) card: Box<dyn Card>,
     pub(super) link: Link,
     pub(super) dials: DialSocket,
     pub(super) uplink: Option<Uplink>,
@@ -88,6 +86,8 @@ pub(super) struct LinkLoop {
     /// A guest can break its device at any rate; once is said aloud.
     warned: bool,
     stopped: bool,
+    /// It cannot go on: why.
+    failed: Option<String>,
 }
 
 impl LinkLoop {
@@ -98,12 +98,14 @@ impl LinkLoop {
             driven: false,
             warned: false,
             stopped: false,
+            failed: None,
         }
     }
 
-    /// The machine has ended, and the thread is to end.
-    pub(super) const fn is_stopped(&self) -> bool {
-        self.stopped
+    /// How it is over, once it is: the machine has ended, or it cannot go on.
+    pub(super) fn over(&mut self) -> Option<Result<(), String>> {
+        let failed = self.failed.take().map(Err);
+        failed.or(self.stopped.then_some(Ok(())))
     }
 
     fn now(&self) -> u64 {
@@ -117,17 +119,18 @@ impl LinkLoop {
             return parts.dials.client_event(events, &mut parts.link, now, ops);
         }
         let part = match Source::of(&events) {
+            None => return,
             // Every round looks at them.
-            None | Some(Source::Orders) => return,
+            Some(Source::Orders) => return parts.orders.seen(),
             Some(Source::Device) => {
-                let _count = parts.device.work().read();
+                let _count = parts.card.work().read();
                 return;
             }
             Some(Source::Timer) => {
                 let _moved_or_not = parts.timer.take_expiry();
                 return;
             }
-            Some(Source::DialClient) => return parts.dials.accept(now, ops),
+            Some(Source::DialClient) => return parts.dials.accept(&mut parts.link, now, ops),
             Some(Source::UplinkFrames) => Part::Frames,
             Some(Source::UplinkMessages) => Part::Messages,
             Some(Source::UplinkExit) => Part::Exit,
@@ -142,7 +145,8 @@ impl LinkLoop {
     fn turn(&mut self, ops: &mut EventOps<'_>) {
         let more = (0..ROUNDS).all(|_| self.round(ops));
         if more {
-            self.parts.device.wake();
+            // Only a full counter fails, and then the loop is awake already.
+            let _woken = self.parts.card.work().write(1);
         }
         let now = self.now();
         let addresses = self.parts.link.addresses();
@@ -157,9 +161,9 @@ impl LinkLoop {
             self.parts.uplink.as_ref().and_then(Uplink::next_due),
             self.addresses.next_due(),
         ];
-        match due.into_iter().flatten().min() {
-            Some(at) => self.parts.timer.arm(VmInstant::from_nanos(at)),
-            None => self.parts.timer.disarm(),
+        // One turn too many is cheaper than a system call at each.
+        if let Some(at) = due.into_iter().flatten().min() {
+            self.parts.timer.arm_by(VmInstant::from_nanos(at));
         }
     }
 
@@ -174,11 +178,11 @@ impl LinkLoop {
         let parts = &mut self.parts;
         let link = &mut parts.link;
         let sent = parts
-            .device
-            .transmit(&parts.memory, &mut |frame| link.from_guest(frame, now));
+            .card
+            .transmit(&mut |frame| link.from_guest(frame, now));
         parts.dials.time_passed(link, now, ops);
         let talking = talk(link, &mut parts.dials, now, ops);
-        let (taken, received) = parts.device.receive(&parts.memory, link.to_guest());
+        let (taken, received) = parts.card.receive(&mut link.to_guest());
         link.guest_took(taken);
         self.pass_up(now, ops);
         for fault in [&sent.fault, &received.fault] {
@@ -199,8 +203,8 @@ impl LinkLoop {
     }
 
     fn look_at_driver(&mut self, now: u64) {
-        let gone = self.parts.device.take_reset() && self.driven;
-        let driven = self.parts.device.is_driven();
+        let gone = self.parts.card.take_reset() && self.driven;
+        let driven = self.parts.card.is_driven();
         if gone {
             self.parts.link.guest_driver(false, now);
         }
@@ -267,11 +271,12 @@ impl MutEventSubscriber for LinkLoop {
             ops.add(Events::with_data_raw(fd, data as u32, EventSet::IN))
         };
         let watched = watch(&parts.orders.event, Source::Orders)
-            .and_then(|()| watch(parts.device.work(), Source::Device))
+            .and_then(|()| watch(parts.card.work(), Source::Device))
             .and_then(|()| watch(&parts.timer, Source::Timer))
             .and_then(|()| watch(parts.dials.listener(), Source::DialClient));
         if let Err(error) = watched {
-            log::error!("the guest's network stands still: it cannot be watched: {error}");
+            self.failed = Some(format!("its descriptors cannot be watched: {error}"));
+            return;
         }
         // An uplink is tried at once.
         self.turn(ops);

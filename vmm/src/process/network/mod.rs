@@ -3,13 +3,17 @@
 //! watchdog.
 
 mod address_news;
+mod card;
 mod dial_client;
 mod dial_socket;
 mod link_loop;
 mod orders;
 mod uplink;
 
+use std::any::Any;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -17,11 +21,15 @@ use std::thread::JoinHandle;
 use event_manager::{EventManager, SubscriberOps};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
+pub use self::card::Card;
+pub use self::link_loop::Tell;
+
+use self::card::InMachine;
 use self::dial_socket::DialSocket;
-use self::link_loop::{LinkLoop, Parts, Tell};
+use self::link_loop::{LinkLoop, Parts};
 use self::orders::OrderBox;
 use self::uplink::Uplink;
-use crate::clock::{VmClock, VmTimer, realtime_ns};
+use crate::clock::{VmClock, VmTimer};
 use crate::config::{self, NetworkConfig};
 use crate::link::{Link, LinkConfig};
 use crate::machine::Machine;
@@ -49,7 +57,7 @@ pub(super) fn prepare(config: &NetworkConfig) -> Result<Prepared, String> {
 
 /// The thread.
 #[derive(Debug)]
-pub(super) struct Network {
+pub struct Network {
     orders: Arc<OrderBox>,
     thread: Option<JoinHandle<()>>,
 }
@@ -59,6 +67,23 @@ impl Network {
     pub(super) fn start(prepared: Prepared, machine: &Machine, tell: Tell) -> Result<Self, String> {
         let device = machine.board().virtio_net.as_ref().map(Arc::clone);
         let device = device.ok_or("the machine has no network device")?;
+        let memory = machine.memory().clone();
+        Self::with_card(prepared, Box::new(InMachine { device, memory }), tell)
+    }
+
+    /// Starts it without a machine, for whoever is behind `card`.
+    ///
+    /// # Errors
+    /// What could not be had, and where.
+    pub fn without_machine(
+        config: &NetworkConfig,
+        card: Box<dyn Card>,
+        tell: Tell,
+    ) -> Result<Self, String> {
+        Self::with_card(prepare(config)?, card, tell)
+    }
+
+    fn with_card(prepared: Prepared, card: Box<dyn Card>, tell: Tell) -> Result<Self, String> {
         let Prepared {
             dials,
             uplink,
@@ -73,36 +98,24 @@ impl Network {
             guest_mac: GUEST_MAC,
             host_mac: HOST_MAC,
             uplink: has_uplink,
-            seed: realtime_ns(),
+            // The guest knows what time it is, and not this.
+            seed: RandomState::new().build_hasher().finish(),
         };
         let parts = Parts {
             orders: Arc::clone(&orders),
-            device,
-            memory: machine.memory().clone(),
+            card,
             link: Link::new(link, clock.now().as_nanos()),
             dials,
             uplink,
             timer: VmTimer::new(Arc::clone(&clock)).map_err(failed)?,
             clock,
-            tell,
+            tell: Arc::clone(&tell),
         };
-        let mut manager =
+        let manager =
             EventManager::new().map_err(|error| format!("no event loop for the link: {error}"))?;
         let thread = std::thread::Builder::new()
             .name("link".into())
-            .spawn(move || {
-                let id = manager.add_subscriber(LinkLoop::new(parts));
-                let runs = |manager: &mut EventManager<LinkLoop>| {
-                    let link = manager.subscriber_mut(id);
-                    link.is_ok_and(|link| !link.is_stopped())
-                };
-                while runs(&mut manager) {
-                    if let Err(error) = manager.run() {
-                        log::error!("the guest's network stands still: {error}");
-                        return;
-                    }
-                }
-            })
+            .spawn(move || tell_how_it_ends(&tell, || work(manager, parts)))
             .map_err(failed)?;
         Ok(Self {
             orders,
@@ -121,7 +134,7 @@ impl Network {
     }
 
     /// Ends the thread, with its clients, its uplink and its socket.
-    pub(super) fn stop(&mut self) {
+    pub fn stop(&mut self) {
         self.orders.add(|orders| orders.stop = true);
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
@@ -135,6 +148,44 @@ impl Drop for Network {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// What the thread does, until the machine has ended.
+fn work(mut manager: EventManager<LinkLoop>, parts: Parts) -> Result<(), String> {
+    let text = |error: event_manager::Error| error.to_string();
+    let id = manager.add_subscriber(LinkLoop::new(parts));
+    loop {
+        if let Some(over) = manager.subscriber_mut(id).map_err(text)?.over() {
+            return over;
+        }
+        manager.run().map_err(text)?;
+    }
+}
+
+/// Does `work`. If it cannot go on, or panics, the machine goes on without a network, since a watchdog
+/// must not end with it: clients and uplink are closed, and it is told why. Nothing is started anew: what a
+/// guest has brought about once, it can bring about again.
+fn tell_how_it_ends(tell: &Tell, work: impl FnOnce() -> Result<(), String>) {
+    let why = match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(())) => return,
+        Ok(Err(why)) => why,
+        Err(panic) => format!(
+            "by a defect of this program, please report it: {}",
+            words(&*panic)
+        ),
+    };
+    let message = format!(
+        "the guest's network has ended: {why}; to have it back, end the machine and start it again"
+    );
+    log::error!("{message}");
+    tell(News::NetworkDown { message });
+}
+
+/// What a panic says.
+fn words(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("no word about it")
 }
 
 /// Each client of the guest's ports takes a descriptor.
@@ -157,4 +208,60 @@ fn dial_failed(path: &Path, error: &io::Error) -> String {
         "the socket of the guest's ports, {path}, cannot be made: {error}; its directory must be \
          on a file system that holds sockets (set XDG_RUNTIME_DIR to choose another)"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    /// What is told of such an end, and whether the dial socket was there when it was.
+    fn told(end: impl FnOnce() -> Result<(), String>) -> Vec<(String, bool)> {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("dials");
+        let dials = DialSocket::new(&path, 0, 1).expect("a socket");
+        let mut client = UnixStream::connect(&path).expect("it listens");
+        let heard: Arc<Mutex<Vec<(String, bool)>>> = Arc::default();
+        let (hears, was_at) = (Arc::clone(&heard), path.clone());
+        let tell: Tell = Arc::new(move |news| {
+            if let News::NetworkDown { message } = news {
+                hears.lock().push((message, was_at.exists()));
+            }
+        });
+        tell_how_it_ends(&tell, || {
+            let _owned = dials;
+            end()
+        });
+        assert!(!path.exists());
+        // Never accepted: a reset is an end, too.
+        assert_eq!(client.read(&mut [0]).unwrap_or(0), 0);
+        std::mem::take(&mut *heard.lock())
+    }
+
+    #[test]
+    fn a_thread_that_cannot_go_on_closes_everything_and_says_why() {
+        type End = fn() -> Result<(), String>;
+        let ends: [(End, &str); 3] = [
+            (|| Err("no epoll".into()), "ended: no epoll;"),
+            (|| panic!("a word"), "please report it: a word;"),
+            (|| panic!("{}", "two words"), "report it: two words;"),
+        ];
+        for (end, why) in ends {
+            let told = told(end);
+            let [(message, socket)] = told.as_slice() else {
+                panic!("{told:?}");
+            };
+            assert!(message.contains(why), "{message}");
+            assert!(!socket, "clients fail before it is told");
+        }
+    }
+
+    #[test]
+    fn a_thread_that_ends_with_its_machine_says_nothing() {
+        assert_eq!(told(|| Ok(())), []);
+    }
 }

@@ -40,9 +40,14 @@ impl OrderBox {
         let _woken = self.event.write(1);
     }
 
-    /// Takes them, in which a reset is older than anything else.
-    pub(super) fn take(&self) -> Orders {
+    /// The event was seen.
+    pub(super) fn seen(&self) {
         let _count = self.event.read();
+    }
+
+    /// Takes them, in which a reset is older than anything else. No system call: it is done at each
+    /// turn.
+    pub(super) fn take(&self) -> Orders {
         std::mem::take(&mut *self.orders.lock())
     }
 }

@@ -11,8 +11,8 @@ use crate::socket::cause;
 
 /// How long an answer's headers may be, with those of the 1xx answers before it.
 const LONGEST_HEAD: usize = 64 << 10;
-/// Below this, bytes are looked at even before a line is complete: many that are no answer are known
-/// by their first ones.
+/// Below this, bytes are looked at even before an empty line ends the head: many that are no answer are
+/// known by their first ones. Above, they are not looked at again and again.
 const BEGINNING: usize = 1 << 10;
 /// How much of what is no answer is shown.
 const SHOWN: usize = 80;
@@ -66,8 +66,9 @@ impl<'a> Response<'a> {
             }
             State::Head(head) => head,
         };
+        let seen = head.len();
         head.extend_from_slice(bytes);
-        if !bytes.contains(&b'\n') && self.received > BEGINNING {
+        if self.received > BEGINNING && !has_empty_line(head, seen) {
             return self.bounded();
         }
         while let Some((parsed, size)) = parse(head)? {
@@ -81,6 +82,11 @@ impl<'a> Response<'a> {
             body.feed(&rest);
             self.state = State::Body(parsed, body);
             return Ok(());
+        }
+        // Empty lines before an answer are skipped, and for good.
+        if head.iter().all(|byte| matches!(byte, b'\r' | b'\n')) {
+            let half = usize::from(head.ends_with(b"\r"));
+            head.drain(..head.len().saturating_sub(half));
         }
         self.bounded()
     }
@@ -142,6 +148,12 @@ impl<'a> Response<'a> {
     }
 }
 
+/// Whether there is an empty line in `head` whose end is not among the first `seen` bytes.
+fn has_empty_line(head: &[u8], seen: usize) -> bool {
+    let new = head.get(seen.saturating_sub(2)..).unwrap_or_default();
+    new.windows(2).any(|pair| pair == b"\n\n") || new.windows(3).any(|three| three == b"\n\r\n")
+}
+
 /// The answer's head and its size, once it is complete.
 fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Trouble> {
     let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
@@ -201,6 +213,68 @@ impl Head {
             status,
             location: location.map(str::to_owned),
             length: Length::UntilClose,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The answer whose bytes come in pieces of `piece`.
+    fn read(bytes: &[u8], piece: usize) -> Result<Answer, Trouble> {
+        let mut response = Response::new(&|_| true);
+        for piece in bytes.chunks(piece) {
+            response.feed(piece)?;
+        }
+        response.ended(None)
+    }
+
+    #[test]
+    fn a_long_head_is_the_same_however_it_is_cut() {
+        for end in ["\n", "\r\n"] {
+            let early = format!("{end}{end}HTTP/1.1 103 Early{end}{end}").repeat(40);
+            let headers = format!("x: y{end}").repeat(1000);
+            let text = format!("{early}HTTP/1.1 204 So{end}{headers}Location: z{end}{end}");
+            for piece in [1, 2, 3, 1000, text.len()] {
+                let answer = read(text.as_bytes(), piece).expect("an answer");
+                let expected = Head {
+                    length: Length::Bytes(0),
+                    ..Head::with_location(204, Some("z"))
+                };
+                assert_eq!(answer.head, expected, "{end:?} by {piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn empty_lines_before_an_answer_are_not_kept() {
+        let mut response = Response::new(&|_| true);
+        for _ in 0..10_000 {
+            response.feed(b"\r").expect("no answer yet");
+            response.feed(b"\n").expect("no answer yet");
+            let State::Head(head) = &response.state else {
+                panic!("no answer yet");
+            };
+            assert!(head.len() < 4, "{head:?}");
+        }
+        response.feed(b"HTTP/1.1 200 So\n\n").expect("one now");
+        assert!(matches!(response.state, State::Body(..)));
+    }
+
+    #[test]
+    fn only_an_empty_line_that_is_new_is_looked_at() {
+        for (head, seen, is_new) in [
+            (&b"a\n"[..], 0, false),
+            (b"a\n\n", 0, true),
+            (b"a\n\n", 2, true),
+            (b"a\r\n\r\n", 4, true),
+            (b"a\r\n\r\n", 3, true),
+            (b"a\r\n\r", 3, false),
+            (b"a\n\nbc", 4, false),
+            (b"a\n\r\nbc", 5, false),
+        ] {
+            assert_eq!(has_empty_line(head, seen), is_new, "{head:?} from {seen}");
         }
     }
 }

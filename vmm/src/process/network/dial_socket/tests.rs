@@ -98,7 +98,7 @@ impl MutEventSubscriber for Rig {
                     socket.heed(&event, guest, *now, ops);
                 }
             }
-            LISTENER => socket.accept(*now, ops),
+            LISTENER => socket.accept(guest, *now, ops),
             data if socket.is_client(data) => socket.client_event(events, guest, *now, ops),
             data => panic!("{data}"),
         }

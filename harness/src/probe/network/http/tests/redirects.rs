@@ -153,3 +153,17 @@ fn a_redirect_is_not_read_to_its_end() {
     });
     assert_eq!(guest.probe(http("/")), Outcome::Success);
 }
+
+#[test]
+fn a_guest_does_not_choose_how_long_a_message_is() {
+    let guest = Guest::answering(|request| match request.len() {
+        0..1000 => redirect(302, &format!("/{}", "{".repeat(20_000))),
+        _ => "no answer".to_owned(),
+    });
+    let why = failure(guest.probe(http("/")));
+    assert!(
+        why.starts_with("Get \"http://10.0.2.2:8080/%7B%7B"),
+        "{why}"
+    );
+    assert!(why.len() < 11 << 10, "{} bytes", why.len());
+}
