@@ -45,6 +45,8 @@ const BOUNDS: [Bound; 4] = [
 const WATCHDOGS: u32 = 10_000;
 const BYTES: f64 = 256.0;
 const WAKEUPS: f64 = 120.0;
+/// Of a VM process beyond its guest's, the program's own pages counted whole.
+const MIB: f64 = 5.0;
 
 /// Counts and prints; false if something is above its bound.
 pub(crate) fn run() -> Result<bool, Trouble> {
@@ -75,6 +77,10 @@ pub(crate) fn run() -> Result<bool, Trouble> {
     match metrics::exits_per_ping()? {
         Some(exits) => gate("KVM exits of one ping", exits, 3.0),
         None => println!("SKIPPED KVM exits of one ping: this machine has no usable /dev/kvm"),
+    }
+    match metrics::memory_beyond_guest()? {
+        Some(mib) => gate("MiB of a VM process beyond its guest's", mib, MIB),
+        None => println!("SKIPPED memory of a VM process: this machine has no usable /dev/kvm"),
     }
     Ok(good)
 }

@@ -98,9 +98,12 @@ impl Guest {
     fn holds(&self) -> (usize, u64) {
         let vm = self.run.vm();
         let descriptors = fs::read_dir(format!("/proc/{}/fd", vm.as_raw_nonzero())).expect("alive");
-        let (all, guest) = proportional(vm);
-        assert!(guest > 0, "guest RAM was not found among the mappings");
-        (descriptors.count(), all - guest)
+        let sizes = proportional(vm);
+        assert!(
+            sizes.guest > 0,
+            "guest RAM was not found among the mappings"
+        );
+        (descriptors.count(), sizes.rest)
     }
 }
 

@@ -211,27 +211,45 @@ fn sigcont(image: &Image) {
     assert_eq!(live.child.wait().expect("a child").code(), Some(143));
 }
 
-/// Proportional set size of the VM process in KiB: all of it, and guest RAM's part.
-pub(crate) fn proportional(vm: Pid) -> (u64, u64) {
-    let smaps = fs::read_to_string(format!("/proc/{}/smaps", vm.as_raw_nonzero())).expect("alive");
-    let (mut all, mut guest, mut is_guest) = (0, 0, false);
+/// Proportional set size of a VM process in KiB.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Proportional {
+    pub(crate) guest: u64,
+    /// The program's code: how much of it is mapped and by how many it is shared depends on what
+    /// ran before.
+    pub(crate) code: u64,
+    /// Everything else.
+    pub(crate) rest: u64,
+}
+
+pub(crate) fn proportional(vm: Pid) -> Proportional {
+    let process = format!("/proc/{}", vm.as_raw_nonzero());
+    let smaps = fs::read_to_string(format!("{process}/smaps")).expect("alive");
+    let program = fs::read_link(format!("{process}/exe")).expect("alive");
+    let program = program.to_string_lossy();
+    let mut sizes = Proportional::default();
+    let (mut is_guest, mut is_code) = (false, false);
     for line in smaps.lines() {
-        let number = |rest: &str| -> u64 {
+        let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let number = || -> u64 {
             rest.trim()
                 .trim_end_matches(" kB")
-                .trim()
                 .parse()
                 .expect("a number")
         };
-        if let Some(size) = line.strip_prefix("Size:") {
+        match name {
             // No other mapping is as large as this test's guest.
-            is_guest = number(size) == 256 << 10;
-        } else if let Some(share) = line.strip_prefix("Pss:") {
-            all += number(share);
-            guest += if is_guest { number(share) } else { 0 };
+            "Size:" => is_guest = number() == 256 << 10,
+            "Pss:" if is_guest => sizes.guest += number(),
+            "Pss:" if is_code => sizes.code += number(),
+            "Pss:" => sizes.rest += number(),
+            _ if !name.ends_with(':') => {
+                is_code = rest.starts_with("r-xp") && rest.ends_with(&*program);
+            }
+            _ => {}
         }
     }
-    (all, guest)
+    sizes
 }
 
 fn memory(image: &Image) {
@@ -241,13 +259,16 @@ fn memory(image: &Image) {
     };
     let mut live = Live::start(image, &spec, Stdio::null());
     live.line("ready");
-    let (all, guest) = proportional(live.vm());
+    let Proportional { guest, code, rest } = proportional(live.vm());
     assert!(guest > 0, "guest RAM was not found among the mappings");
-    let beyond = all - guest;
-    eprintln!("VM process: {beyond} KiB PSS beyond {guest} KiB of touched guest RAM");
+    eprintln!(
+        "VM process: {rest} KiB PSS beyond {guest} KiB of touched guest RAM and {code} KiB of an \
+         unoptimised program's code"
+    );
     kill_process(live.pid(), Signal::TERM).expect("alive");
     live.child.wait().expect("a child");
-    assert!(beyond <= 5 << 10, "{beyond} KiB");
+    // With an optimised program's code, whole, it is held to 5 MiB by the benchmarks' gates.
+    assert!(rest <= 4 << 10, "{rest} KiB");
 }
 
 /// Lets the guest be bitten `count` times in one VM process; the boot status of each boot.

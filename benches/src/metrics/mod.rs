@@ -32,6 +32,7 @@ use crate::session::Session;
 pub(crate) use s2_memory::heap_bytes;
 pub(crate) use s3_idle::wakeups;
 pub(crate) use t5_end_to_end::exits_per_ping;
+pub(crate) use v3_memory::memory_beyond_guest;
 
 /// A metric: what it is, and how it is measured.
 #[derive(Clone, Copy, Debug)]

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use kennel_tests::bench_guest;
+use kennel_vmm::hypervisor::Hypervisor;
 
 use super::Metric;
 use super::v1_start::{MIB, microvm, pc};
@@ -79,6 +80,18 @@ fn measure(session: &Session, measured: &mut Measured) -> Result<(), Trouble> {
         ),
     ];
     Ok(())
+}
+
+/// MiB of one machine; `None` without KVM.
+pub(crate) fn memory_beyond_guest() -> Result<Option<f64>, Trouble> {
+    if Hypervisor::open().is_err() {
+        return Ok(None);
+    }
+    let guest = bench_guest::write();
+    let marked = KennelMarked::start(&guest, MIB, "s", Some(Default::default()))?;
+    marked.wait_for(b'S')?;
+    std::thread::sleep(SETTLE);
+    beyond(marked.pid()).map(Some)
 }
 
 fn several(times: usize, one: impl Fn() -> Result<f64, Trouble>) -> Result<f64, Trouble> {

@@ -115,6 +115,8 @@ impl Network {
             EventManager::new().map_err(|error| format!("no event loop for the link: {error}"))?;
         let thread = std::thread::Builder::new()
             .name("link".into())
+            // Under 2 MiB: the kernel gives no stack a huge page.
+            .stack_size(512 << 10)
             .spawn(move || tell_how_it_ends(&tell, || work(manager, parts)))
             .map_err(failed)?;
         Ok(Self {
