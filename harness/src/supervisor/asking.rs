@@ -17,8 +17,9 @@ use crate::probe::runner::AgentRunner;
 use crate::probe::{Outcome, ProbeKind};
 use crate::spec::{Document, Handler, IpFamily, Probe};
 
-/// An answer of 127 brackets, the deepest that is read, exceeds 256 KiB in an unoptimized build.
-pub(crate) const STACK: usize = 2 << 20;
+/// An answer of 127 brackets, the deepest that is read, exceeds 256 KiB in an unoptimized build;
+/// under 2 MiB, the kernel gives no stack a huge page.
+pub(crate) const STACK: usize = 1 << 20;
 
 /// How the guests of a document are asked.
 #[derive(Clone, Debug, Default)]
