@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Guests that mean their network no good: the machine stays small, its watchdog bites when it should,
-//! and who asks for the guest's ports is told the truth.
+//! and who asks for the guest's ports is told the truth. And one that serves.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use kennel_tests::documents::{FILE, Folder};
 use kennel_tests::hostile_guest::{self, FRAMES, TIMEOUT_NS};
 use kennel_tests::machine::{Machine, Seen};
+use kennel_tests::web_guest;
 use kennel_vmm::protocol::{Command, Ending, News};
 use libtest_mimic::Trial;
 
@@ -25,6 +26,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("broken_rings_are_survived", broken),
         test("silent_guest_is_told_as_such", silent),
         test("broken_rings_fill_no_log", log),
+        test("web_server_answers_probes", web),
     ]
 }
 
@@ -178,4 +180,41 @@ fn log() {
         "{} bytes: {ended}",
         ended.stderr.len()
     );
+}
+
+/// More often than its rings have entries, one connection after the other: each closed by the guest after
+/// its answer, or by the host without a word.
+fn web() {
+    const TIMES: usize = 300;
+    let directory = tempfile::tempdir().expect("a directory");
+    let socket = directory.path().join("dials");
+    let mut machine = Machine::start_web(&socket);
+    machine.line("+");
+    for time in 0..TIMES {
+        let mut stream = connected(&socket);
+        if time % 2 == 0 {
+            stream.write_all(b"GET / HTTP/1.0\r\n\r\n").expect("room");
+            let mut answer = vec![];
+            stream.read_to_end(&mut answer).expect("an end");
+            assert_eq!(answer, web_guest::ANSWER, "connection {time}");
+        }
+    }
+    stopped(machine, &socket);
+}
+
+/// A connection to a port of the guest.
+fn connected(socket: &Path) -> UnixStream {
+    let mut stream = UnixStream::connect(socket).expect("the machine listens");
+    let bound = Some(Duration::from_secs(60));
+    stream.set_read_timeout(bound).expect("a socket");
+    stream.write_all(b"CONNECT ipv4 80 60000\n").expect("room");
+    let mut line = vec![];
+    let mut byte = [0];
+    while byte != *b"\n" {
+        stream.read_exact(&mut byte).expect("an answer");
+        line.extend(byte);
+    }
+    let line = String::from_utf8_lossy(&line);
+    assert!(line.starts_with("OK "), "{line}");
+    stream
 }

@@ -16,3 +16,4 @@ pub mod mini_agent;
 pub mod payload;
 pub mod stage_1;
 pub mod tier;
+pub mod web_guest;

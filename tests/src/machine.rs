@@ -14,7 +14,7 @@ use kennel_vmm::protocol::{Command, News, Notice};
 
 use tempfile::TempPath;
 
-use crate::{hostile_guest, mini_agent, payload};
+use crate::{hostile_guest, mini_agent, payload, web_guest};
 
 /// Longer than anything a test waits for, on any machine.
 const BOUND: Duration = Duration::from_secs(180);
@@ -103,6 +103,26 @@ impl Machine {
                 dial_socket: dials.to_owned(),
             }),
             ..Self::config(&kernel, &letter.to_string())
+        };
+        let mut machine = Self::spawn(config);
+        machine.kernel = Some(kernel);
+        machine
+    }
+
+    /// Starts the web server, with the way to its ports at `dials`.
+    ///
+    /// # Panics
+    ///
+    /// The machine cannot be started.
+    #[must_use]
+    pub fn start_web(dials: &Path) -> Self {
+        let kernel = web_guest::write();
+        let config = MachineConfig {
+            network: Some(NetworkConfig {
+                uplink: Uplink::None,
+                dial_socket: dials.to_owned(),
+            }),
+            ..Self::config(&kernel, "")
         };
         let mut machine = Self::spawn(config);
         machine.kernel = Some(kernel);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Whom the probes ask.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use kennel::probe::Outcome;
 use kennel::probe::network::NetworkRunner;
 use kennel::spec::{Handler, IpFamily};
 use kennel::supervisor::vm_process::{ConsoleEnds, VmProcess, Word};
+use kennel_tests::web_guest;
 use kennel_vmm::config::{MachineConfig, NetworkConfig, Uplink};
 use kennel_vmm::protocol::News;
 
@@ -34,18 +35,21 @@ pub(crate) enum Choice {
     Model,
     /// Linux with busybox' httpd, in Kennel's machine: needs --kernel and --initrd
     Linux,
+    /// A web server on bare metal, in Kennel's machine
+    BareMetal,
 }
 
 /// A guest that can be dialled, until this is dropped.
 #[derive(Debug)]
 pub(crate) enum Guest {
     Model(Model),
-    Linux(Box<Linux>),
+    Linux(Box<Machine>),
+    BareMetal(Box<Machine>),
 }
 
 /// It runs in a VM process.
 #[derive(Debug)]
-pub(crate) struct Linux {
+pub(crate) struct Machine {
     directory: tempfile::TempDir,
     process: VmProcess,
     words: Receiver<Word>,
@@ -57,16 +61,17 @@ impl Guest {
         match (session.load.guest, &session.linux) {
             (Choice::Model, _) => Ok(Self::Model(Model::start()?)),
             (Choice::Linux, Some(linux)) => {
-                Ok(Self::Linux(Box::new(Linux::start(linux, session)?)))
+                Ok(Self::Linux(Box::new(Machine::linux(linux, session)?)))
             }
             (Choice::Linux, None) => Err(Trouble::new("--guest linux needs --kernel and --initrd")),
+            (Choice::BareMetal, _) => Ok(Self::BareMetal(Box::new(Machine::bare_metal(session)?))),
         }
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
         match self {
             Self::Model(model) => model.socket(),
-            Self::Linux(linux) => linux.directory.path().join("dial"),
+            Self::Linux(machine) | Self::BareMetal(machine) => machine.dial_socket(),
         }
     }
 
@@ -74,7 +79,7 @@ impl Guest {
     pub(crate) fn pid(&self) -> u32 {
         match self {
             Self::Model(model) => model.pid(),
-            Self::Linux(linux) => linux.process.pid(),
+            Self::Linux(machine) | Self::BareMetal(machine) => machine.process.pid(),
         }
     }
 
@@ -82,7 +87,7 @@ impl Guest {
     pub(crate) const fn thread(&self) -> &'static str {
         match self {
             Self::Model(_) => "guest",
-            Self::Linux(_) => "vcpu",
+            Self::Linux(_) | Self::BareMetal(_) => "vcpu",
         }
     }
 
@@ -90,6 +95,7 @@ impl Guest {
         match self {
             Self::Model(_) => "a model: a TCP/IP stack in a thread, behind queues instead of rings",
             Self::Linux(_) => "Linux in Kennel's machine, with busybox' httpd for both kinds",
+            Self::BareMetal(_) => "a web server on bare metal, in Kennel's machine, for both kinds",
         }
     }
 
@@ -97,7 +103,7 @@ impl Guest {
     pub(crate) fn probes(&self) -> Result<[Handler; 2], Trouble> {
         let tcp = match self {
             Self::Model(_) => TCP_PORT,
-            Self::Linux(_) => HTTP_PORT,
+            Self::Linux(_) | Self::BareMetal(_) => HTTP_PORT,
         };
         Ok([handler("httpGet", HTTP_PORT)?, handler("tcpSocket", tcp)?])
     }
@@ -106,29 +112,42 @@ impl Guest {
     pub(crate) fn becomes(&mut self, health: Health) -> Result<(), Trouble> {
         match self {
             Self::Model(model) => model.becomes(health),
-            Self::Linux(_) => Err(Trouble::new("only the model can be made ill")),
+            Self::Linux(_) | Self::BareMetal(_) => {
+                Err(Trouble::new("only the model can be made ill"))
+            }
         }
     }
 }
 
-impl Linux {
-    fn start(linux: &LinuxGuest, session: &Session) -> Result<Self, Trouble> {
-        let directory = directory()?;
-        let dial_socket = directory.path().join("dial");
+impl Machine {
+    fn linux(linux: &LinuxGuest, session: &Session) -> Result<Self, Trouble> {
         let config = MachineConfig {
             memory_bytes: 256 << 20,
-            vcpus: 1,
-            kernel: linux.kernel.clone(),
             initrd: Some(linux.initrd.clone()),
             initrd_overlay: overlay(SCRIPT).map_err(Trouble::new)?,
             cmdline: "console=ttyS0 quiet panic=-1 cryptomgr.notests".into(),
-            watchdog: None,
-            agent_socket: None,
-            network: Some(NetworkConfig {
-                uplink: Uplink::None,
-                dial_socket: dial_socket.clone(),
-            }),
+            ..bare(&linux.kernel)
         };
+        Self::start(config, session)
+    }
+
+    fn bare_metal(session: &Session) -> Result<Self, Trouble> {
+        let kernel = web_guest::write();
+        Self::start(bare(&kernel), session)
+    }
+
+    fn dial_socket(&self) -> PathBuf {
+        self.directory.path().join("dial")
+    }
+
+    /// Returns once it answers.
+    fn start(mut config: MachineConfig, session: &Session) -> Result<Self, Trouble> {
+        let directory = directory()?;
+        let dial_socket = directory.path().join("dial");
+        config.network = Some(NetworkConfig {
+            uplink: Uplink::None,
+            dial_socket: dial_socket.clone(),
+        });
         let ends = ConsoleEnds {
             input: Stdio::null(),
             output: Stdio::null(),
@@ -170,5 +189,20 @@ impl Linux {
             }
         }
         Ok(())
+    }
+}
+
+/// A machine with a processor, its kernel and nothing else.
+fn bare(kernel: &Path) -> MachineConfig {
+    MachineConfig {
+        memory_bytes: 16 << 20,
+        vcpus: 1,
+        kernel: kernel.to_owned(),
+        initrd: None,
+        initrd_overlay: vec![],
+        cmdline: String::new(),
+        watchdog: None,
+        agent_socket: None,
+        network: None,
     }
 }

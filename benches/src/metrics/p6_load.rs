@@ -25,7 +25,7 @@ pub(super) const METRIC: Metric = Metric {
                  socket and link. Start: from when an attempt is due to its beginning (P2). Attempt: \
                  from there to its end. CPU of a probe (P1): the probes' threads, their scheduler and \
                  the link; the guest's is told beside. The guest is a model unless --guest says \
-                 otherwise: one on an emulated KVM cannot accept thousands of connections a second.",
+                 otherwise.",
     floor: "a thread that connects, and gets, over loopback at the same rate",
     peer: "nothing",
     target: "no failure, no tick skipped, nothing left; CPU ≤ 1.3 × the floor; ≤ 4 KiB a probe",
