@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The down-counter: clocks to nanoseconds without rounding away, rounds of one or two stages.
 
-use core::num::NonZeroU32;
+use core::num::{NonZeroU32, NonZeroU64};
 
 use crate::spec;
 use crate::time::VmInstant;
@@ -65,7 +65,33 @@ impl ClockRate {
     }
 
     /// The instant `clocks` after `start`, exact to a fraction of a nanosecond. Saturates at [`VmInstant::MAX`].
+    #[inline]
     pub(crate) fn expiry_after(self, start: Expiry, clocks: u64) -> Expiry {
+        self.expiry_in_64_bits(start, clocks)
+            .unwrap_or_else(|| self.expiry_in_128_bits(start, clocks))
+    }
+
+    /// `None` where a number does not fit, or the end lies before `start.at`.
+    #[inline]
+    fn expiry_in_64_bits(self, start: Expiry, clocks: u64) -> Option<Expiry> {
+        let denominator = NonZeroU64::from(self.denominator);
+        let parts = clocks
+            .checked_mul(u64::from(self.numerator))?
+            .checked_sub(u64::from(start.ahead))?;
+        let (whole, rest) = (parts / denominator, parts % denominator);
+        let (whole, ahead) = match denominator.get().checked_sub(rest) {
+            Some(ahead) if rest > 0 => (whole.saturating_add(1), ahead),
+            _ => (whole, 0),
+        };
+        Some(Expiry {
+            at: start.at.saturating_add(whole),
+            ahead: u32::try_from(ahead).unwrap_or(0),
+        })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn expiry_in_128_bits(self, start: Expiry, clocks: u64) -> Expiry {
         let denominator = u128::from(self.denominator.get());
         let scaled = u128::from(clocks).saturating_mul(u128::from(self.numerator));
         let Some(parts) = scaled.checked_sub(u128::from(start.ahead)) else {
@@ -86,7 +112,25 @@ impl ClockRate {
     }
 
     /// How many whole periods of `period` clocks fit between `start` and `now`; by arithmetic, however many there are.
+    #[inline]
     pub(crate) fn whole_periods(self, start: Expiry, now: VmInstant, period: u64) -> u64 {
+        self.periods_in_64_bits(start, now, period)
+            .unwrap_or_else(|| self.periods_in_128_bits(start, now, period))
+    }
+
+    /// `None` where a number does not fit.
+    #[inline]
+    fn periods_in_64_bits(self, start: Expiry, now: VmInstant, period: u64) -> Option<u64> {
+        let elapsed = now
+            .nanos_since(start.at)
+            .checked_mul(u64::from(self.denominator.get()))?
+            .checked_add(u64::from(start.ahead))?;
+        elapsed.checked_div(period.checked_mul(u64::from(self.numerator))?)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn periods_in_128_bits(self, start: Expiry, now: VmInstant, period: u64) -> u64 {
         let denominator = u128::from(self.denominator.get());
         let elapsed = u128::from(now.nanos_since(start.at))
             .saturating_mul(denominator)

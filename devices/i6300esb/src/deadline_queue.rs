@@ -3,6 +3,7 @@
 
 mod block;
 mod blocks;
+mod tournament;
 
 use blocks::Blocks;
 

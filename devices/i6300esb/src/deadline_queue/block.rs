@@ -3,11 +3,12 @@
 
 use alloc::vec::Vec;
 
+use super::tournament::{self, Rank};
 use crate::packed::Packed;
 use crate::time::VmInstant;
 
-/// Deadlines in a block at most. Few enough to look at them all for the earliest.
-pub(super) const FULL: usize = 32;
+/// Deadlines in a block at most, a power of two.
+const FULL: usize = 64;
 /// Two blocks with no more than these together become one; it has room left, so that the next deadline does not split it.
 const HALF: usize = FULL / 2;
 /// Room is made for so many at a time, as doubling would leave half of a block unused.
@@ -26,16 +27,24 @@ impl<K> Entry<K> {
     }
 }
 
+/// What counts in a block's tournament.
+fn rank<K>(entries: &[Entry<K>]) -> impl Fn(usize) -> Option<Rank<usize>> {
+    |index| {
+        let entry = entries.get(index)?;
+        Some((entry.at.get(), index))
+    }
+}
+
 /// Deadlines in order of their keys.
 #[derive(Clone, Debug)]
 pub(super) struct Block<K> {
     entries: Vec<Entry<K>>,
+    /// The tournament of the entries for the earliest deadline; for that of the least key if there are several.
+    winners: [u8; FULL],
     /// The earliest of the deadlines.
     at: VmInstant,
     /// No key in the block is less.
     name: K,
-    /// Which one `at` is; the one of the least key if there are several.
-    earliest: u8,
 }
 
 /// What became of a deadline that was put into a block.
@@ -53,9 +62,9 @@ impl<K: Copy + Ord> Block<K> {
     pub(super) fn new(key: K, at: VmInstant) -> Self {
         let mut block = Self {
             entries: Vec::new(),
+            winners: [0; FULL],
             at,
             name: key,
-            earliest: 0,
         };
         block.insert_at(0, key, at);
         block
@@ -77,16 +86,19 @@ impl<K: Copy + Ord> Block<K> {
 
     /// The earliest deadline, and whose it is; the one of the least key if there are several.
     pub(super) fn earliest(&self) -> Option<(VmInstant, K)> {
-        let entry = self.entries.get(usize::from(self.earliest))?;
+        let entry = self.entries.get(self.first())?;
         Some((self.at, entry.key))
     }
 
     /// The one that would be the earliest without it.
     pub(super) fn second(&self) -> Option<(VmInstant, K)> {
-        let others = (0..)
-            .zip(&self.entries)
-            .filter(|(index, _)| *index != self.earliest);
-        others.map(|(_, entry)| (entry.at.get(), entry.key)).min()
+        let others = tournament::beaten(&self.winners).filter_map(|index| self.entries.get(index));
+        others.map(|entry| (entry.at.get(), entry.key)).min()
+    }
+
+    /// Where the earliest deadline is.
+    fn first(&self) -> usize {
+        tournament::first(&self.winners)
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -101,19 +113,31 @@ impl<K: Copy + Ord> Block<K> {
         if self.entries.len() == self.entries.capacity() {
             self.entries.reserve_exact(ROOM);
         }
+        let is_last = index == self.entries.len();
         self.entries.insert(index, Entry::new(key, at));
-        self.look_for_earliest();
+        if is_last && index > 0 {
+            self.play(index);
+        } else {
+            self.play_all();
+        }
     }
 
-    fn look_for_earliest(&mut self) {
-        let (mut at, mut earliest) = (VmInstant::MAX, 0);
-        for (index, entry) in (0..).zip(&self.entries) {
-            // The first one of equals, so the least key.
-            if entry.at.get() < at {
-                (at, earliest) = (entry.at.get(), index);
-            }
+    /// Finds the earliest deadline after that at `index` changed.
+    fn play(&mut self, index: usize) {
+        tournament::play(&mut self.winners, index, rank(&self.entries));
+        self.note_earliest();
+    }
+
+    /// Finds the earliest deadline after many came to other places.
+    fn play_all(&mut self) {
+        tournament::play_all(&mut self.winners, rank(&self.entries));
+        self.note_earliest();
+    }
+
+    fn note_earliest(&mut self) {
+        if let Some(entry) = self.entries.get(self.first()) {
+            self.at = entry.at.get();
         }
-        (self.at, self.earliest) = (at, earliest);
     }
 
     pub(super) fn insert(&mut self, key: K, at: VmInstant) -> Inserted<K> {
@@ -142,16 +166,13 @@ impl<K: Copy + Ord> Block<K> {
 
     /// Moves the earliest deadline.
     pub(super) fn move_earliest(&mut self, at: VmInstant) {
-        self.move_to(usize::from(self.earliest), at);
+        self.move_to(self.first(), at);
     }
 
     fn move_to(&mut self, index: usize, at: VmInstant) {
         if let Some(entry) = self.entries.get_mut(index) {
             entry.at = Packed::new(at);
-            // A later one than the earliest changes nothing, if it was not that itself.
-            if at <= self.at || index == usize::from(self.earliest) {
-                self.look_for_earliest();
-            }
+            self.play(index);
         }
     }
 
@@ -165,8 +186,8 @@ impl<K: Copy + Ord> Block<K> {
             ..*self
         };
         self.entries.shrink_to_fit();
-        self.look_for_earliest();
-        upper.look_for_earliest();
+        self.play_all();
+        upper.play_all();
         upper
     }
 
@@ -180,14 +201,14 @@ impl<K: Copy + Ord> Block<K> {
     }
 
     pub(super) fn remove_earliest(&mut self) {
-        self.remove_at(usize::from(self.earliest));
+        self.remove_at(self.first());
     }
 
     fn remove_at(&mut self, index: usize) {
         let _ = self.entries.remove(index);
         self.entries
             .shrink_to(self.entries.len().saturating_add(ROOM));
-        self.look_for_earliest();
+        self.play_all();
     }
 
     /// Whether there may be another that it should be one with.
@@ -204,7 +225,7 @@ impl<K: Copy + Ord> Block<K> {
     pub(super) fn join(&mut self, upper: Self) {
         self.entries.reserve_exact(upper.entries.len());
         self.entries.extend(upper.entries);
-        self.look_for_earliest();
+        self.play_all();
     }
 
     /// Whether it is in order, begins at its name or above and ends below `next`, and knows its earliest deadline.

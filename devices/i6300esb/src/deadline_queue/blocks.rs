@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! All blocks: found by key, and by the earliest deadline.
-//!
-//! A tournament finds the block with the earliest deadline: a binary tree in an array, in which the earlier of two
-//! neighbours goes on to the next round. A block whose earliest deadline moves plays its rounds again, and no others.
 
 use alloc::collections::BTreeMap;
 use alloc::vec;
@@ -10,14 +7,19 @@ use alloc::vec::Vec;
 use core::ops::Bound;
 
 use super::block::{Block, Inserted};
+use super::tournament::{self, Rank};
 use crate::time::VmInstant;
 
-/// Stands for a block where there is none.
-const NOBODY: usize = usize::MAX;
-/// The node of the tournament whose winner has won it.
-const FINAL: usize = 1;
 /// Room for one block in so many more is made at a time, as doubling would leave half of it unused.
 const ROOM_PART: usize = 8;
+
+/// What counts in the tournament of the blocks.
+fn rank<K: Copy + Ord>(blocks: &[Block<K>]) -> impl Fn(usize) -> Option<Rank<K>> {
+    |place| {
+        let block = blocks.get(place)?;
+        Some((block.at(), block.name()))
+    }
+}
 
 #[derive(Clone, Debug)]
 pub(super) struct Blocks<K> {
@@ -25,8 +27,7 @@ pub(super) struct Blocks<K> {
     blocks: Vec<Block<K>>,
     /// Where each block is, by its name: keys in it are not less, those in the blocks before are.
     places: BTreeMap<K, usize>,
-    /// The place of the winner at each node. The nodes below `n` are those at `2n` and `2n + 1`; the nodes from the array's
-    /// length on, a power of two, are the blocks themselves.
+    /// The tournament of the blocks for the earliest deadline.
     winners: Vec<usize>,
 }
 
@@ -41,34 +42,32 @@ impl<K: Copy + Ord> Blocks<K> {
 
     /// The earliest deadline, and whose it is.
     pub(super) fn first(&self) -> Option<(VmInstant, K)> {
-        self.blocks.get(self.winner(FINAL))?.earliest()
+        self.blocks.get(self.first_place())?.earliest()
     }
 
     /// What [`Self::first`] would be without it.
     pub(super) fn second(&self) -> Option<(VmInstant, K)> {
-        let place = self.winner(FINAL);
-        let mut second = self.blocks.get(place)?.second();
-        let mut node = self.node(place);
-        while node > FINAL {
-            let beaten = self.blocks.get(self.winner(node ^ 1));
-            second = beaten
-                .and_then(Block::earliest)
-                .into_iter()
-                .chain(second)
-                .min();
-            node /= 2;
-        }
-        second
+        let first = self.blocks.get(self.first_place())?;
+        let beaten = tournament::beaten(&self.winners).filter_map(|place| self.blocks.get(place));
+        beaten
+            .filter_map(Block::earliest)
+            .chain(first.second())
+            .min()
+    }
+
+    fn first_place(&self) -> usize {
+        tournament::first(&self.winners)
     }
 
     /// Moves the earliest deadline of all.
     pub(super) fn move_first(&mut self, at: VmInstant) {
-        let _ = self.change(self.winner(FINAL), |block| block.move_earliest(at));
+        let place = self.first_place();
+        let _ = self.change(place, |block| block.move_earliest(at));
     }
 
     /// Takes the earliest deadline of all away.
     pub(super) fn remove_first(&mut self) {
-        let place = self.winner(FINAL);
+        let place = self.first_place();
         if self.change(place, Block::remove_earliest).is_some() {
             self.tidy(place);
         }
@@ -196,39 +195,9 @@ impl<K: Copy + Ord> Blocks<K> {
         self.blocks.get(*self.places.get(&name)?)
     }
 
-    /// The node at which the block begins.
-    const fn node(&self, place: usize) -> usize {
-        self.winners.len().saturating_add(place)
-    }
-
-    /// The place of the block that wins at a node.
-    fn winner(&self, node: usize) -> usize {
-        match node.checked_sub(self.winners.len()) {
-            Some(place) => place,
-            None => self.winners.get(node).copied().unwrap_or(NOBODY),
-        }
-    }
-
-    /// Of two blocks the one with the earlier deadline; with the lesser keys if they are equal.
-    fn earlier(&self, one: usize, other: usize) -> usize {
-        let order = |block: &Block<K>| (block.at(), block.name());
-        match (self.blocks.get(one), self.blocks.get(other)) {
-            (Some(a), Some(b)) if order(a) <= order(b) => one,
-            (Some(_), None) => one,
-            _ => other,
-        }
-    }
-
     /// Plays the rounds of one place, after what is there changed.
     fn play(&mut self, place: usize) {
-        let (mut node, mut winner) = (self.node(place), place);
-        while node > FINAL {
-            winner = self.earlier(winner, self.winner(node ^ 1));
-            node /= 2;
-            if let Some(known) = self.winners.get_mut(node) {
-                *known = winner;
-            }
-        }
+        tournament::play(&mut self.winners, place, rank(&self.blocks));
     }
 
     /// Makes a tournament of another size, if there are more blocks than it has room for, or far fewer.
@@ -237,19 +206,13 @@ impl<K: Copy + Ord> Blocks<K> {
         if needed <= size && size / 4 < needed {
             return false;
         }
-        self.winners = vec![NOBODY; needed];
-        for node in (FINAL..needed).rev() {
-            let (left, right) = (node.saturating_mul(2), node.saturating_mul(2) | 1);
-            let winner = self.earlier(self.winner(left), self.winner(right));
-            if let Some(known) = self.winners.get_mut(node) {
-                *known = winner;
-            }
-        }
+        self.winners = vec![0; needed];
+        tournament::play_all(&mut self.winners, rank(&self.blocks));
         true
     }
 
     /// Whether each block is where its name says and as it should be, no two neighbours hold so little that they should
-    /// be one, and every node knows its winner.
+    /// be one.
     #[cfg(test)]
     pub(super) fn is_sound(&self) -> bool {
         let names = || self.places.iter();
@@ -261,14 +224,8 @@ impl<K: Copy + Ord> Blocks<K> {
                 && block.is_sound(next.map(|(next, _)| *next))
                 && !next.is_some_and(|(_, upper)| block.fits(&self.blocks[*upper]))
         });
-        let played = (FINAL..self.winners.len()).all(|node| {
-            let winner = self.earlier(self.winner(2 * node), self.winner(2 * node + 1));
-            self.blocks.get(self.winners[node]).map(Block::name)
-                == self.blocks.get(winner).map(Block::name)
-        });
         let room = self.blocks.len() / ROOM_PART + 1;
         ordered
-            && played
             && self.places.len() == self.blocks.len()
             && self.winners.len() >= self.blocks.len()
             && self.winners.len() / 4 < self.blocks.len().next_power_of_two()
