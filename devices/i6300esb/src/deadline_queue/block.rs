@@ -2,6 +2,7 @@
 //! A few deadlines whose keys are neighbours.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use super::tournament::{self, Rank};
 use crate::packed::Packed;
@@ -67,6 +68,7 @@ impl<K: Copy + Ord> Block<K> {
             name: key,
         };
         block.insert_at(0, key, at);
+        block.play_many(0..FULL);
         block
     }
 
@@ -113,13 +115,8 @@ impl<K: Copy + Ord> Block<K> {
         if self.entries.len() == self.entries.capacity() {
             self.entries.reserve_exact(ROOM);
         }
-        let is_last = index == self.entries.len();
         self.entries.insert(index, Entry::new(key, at));
-        if is_last && index > 0 {
-            self.play(index);
-        } else {
-            self.play_all();
-        }
+        self.play_many(index..self.entries.len());
     }
 
     /// Finds the earliest deadline after that at `index` changed.
@@ -128,9 +125,9 @@ impl<K: Copy + Ord> Block<K> {
         self.note_earliest();
     }
 
-    /// Finds the earliest deadline after many came to other places.
-    fn play_all(&mut self) {
-        tournament::play_all(&mut self.winners, rank(&self.entries));
+    /// Finds the earliest deadline after those at `places` came or went.
+    fn play_many(&mut self, places: Range<usize>) {
+        tournament::play_many(&mut self.winners, places, rank(&self.entries));
         self.note_earliest();
     }
 
@@ -186,8 +183,8 @@ impl<K: Copy + Ord> Block<K> {
             ..*self
         };
         self.entries.shrink_to_fit();
-        self.play_all();
-        upper.play_all();
+        self.play_many(0..FULL);
+        upper.play_many(0..FULL);
         upper
     }
 
@@ -208,7 +205,7 @@ impl<K: Copy + Ord> Block<K> {
         let _ = self.entries.remove(index);
         self.entries
             .shrink_to(self.entries.len().saturating_add(ROOM));
-        self.play_all();
+        self.play_many(index..self.entries.len().saturating_add(1));
     }
 
     /// Whether there may be another that it should be one with.
@@ -225,7 +222,7 @@ impl<K: Copy + Ord> Block<K> {
     pub(super) fn join(&mut self, upper: Self) {
         self.entries.reserve_exact(upper.entries.len());
         self.entries.extend(upper.entries);
-        self.play_all();
+        self.play_many(0..FULL);
     }
 
     /// Whether it is in order, begins at its name or above and ends below `next`, and knows its earliest deadline.

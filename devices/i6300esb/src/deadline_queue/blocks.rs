@@ -207,7 +207,7 @@ impl<K: Copy + Ord> Blocks<K> {
             return false;
         }
         self.winners = vec![0; needed];
-        tournament::play_all(&mut self.winners, rank(&self.blocks));
+        tournament::play_many(&mut self.winners, 0..needed, rank(&self.blocks));
         true
     }
 

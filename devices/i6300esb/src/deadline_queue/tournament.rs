@@ -5,12 +5,14 @@
 //! There is room for as many as the array is long, a power of two. Node `n` is played by the winners of nodes `2n` and
 //! `2n + 1`; the nodes from the array's length on are the places themselves.
 
+use core::ops::Range;
+
 use crate::time::VmInstant;
 
 /// What counts: the earlier instant, then the lesser `T`, which no two share.
 pub(super) type Rank<T> = (VmInstant, T);
 
-/// The order of ranks, in less instructions than that of tuples.
+/// The order of ranks, in fewer instructions than that of tuples.
 fn beats<T: Ord>(one: &Rank<T>, other: &Rank<T>) -> bool {
     one.0 < other.0 || (one.0 == other.0 && one.1 < other.1)
 }
@@ -51,21 +53,29 @@ where
     }
 }
 
-/// Plays all rounds. Must come first in an array that is new.
-pub(super) fn play_all<P, T>(winners: &mut [P], rank: impl Fn(usize) -> Option<Rank<T>>)
-where
+/// Plays the rounds of many places. An array that is new must play those of all.
+pub(super) fn play_many<P, T>(
+    winners: &mut [P],
+    places: Range<usize>,
+    rank: impl Fn(usize) -> Option<Rank<T>>,
+) where
     P: Copy + Into<usize> + TryFrom<usize>,
     T: Ord,
 {
-    for node in (FINAL..winners.len()).rev() {
-        let left = winner(winners, node.saturating_mul(2));
-        let right = winner(winners, node.saturating_mul(2) | 1);
-        let first = match (rank(left), rank(right)) {
-            (Some(ours), Some(theirs)) if beats(&theirs, &ours) => right,
-            (None, Some(_)) => right,
-            _ => left,
-        };
-        note(winners, node, first);
+    let node = |place| winners.len().saturating_add(place);
+    let (mut begin, mut last) = (node(places.start), node(places.end.saturating_sub(1)));
+    while last > FINAL {
+        (begin, last) = (begin / 2, last / 2);
+        for node in begin..=last {
+            let left = winner(winners, node.saturating_mul(2));
+            let right = winner(winners, node.saturating_mul(2) | 1);
+            let first = match (rank(left), rank(right)) {
+                (Some(ours), Some(theirs)) if beats(&theirs, &ours) => right,
+                (None, Some(_)) => right,
+                _ => left,
+            };
+            note(winners, node, first);
+        }
     }
 }
 
@@ -86,7 +96,7 @@ pub(super) fn beaten<P: Copy + Into<usize>>(winners: &[P]) -> impl Iterator<Item
 
 #[cfg(test)]
 mod tests {
-    use super::{Rank, beaten, first, play, play_all};
+    use super::{Rank, beaten, first, play, play_many};
     use crate::time::VmInstant;
     use proptest::prelude::*;
 
@@ -94,14 +104,20 @@ mod tests {
         #[test]
         fn the_first_of_the_least_wins(
             mut values in prop::collection::vec(prop::option::weighted(0.8, 0..5_u8), 16),
-            changes in prop::collection::vec((0..16_usize, prop::option::weighted(0.8, 0..5_u8)), 0..40),
+            changes in prop::collection::vec(
+                (0..16_usize, prop::collection::vec(prop::option::weighted(0.8, 0..5_u8), 1..6)), 0..40,
+            ),
         ) {
             let mut winners = [0_u8; 16];
-            play_all(&mut winners, |place| rank(&values, place));
+            play_many(&mut winners, 0..16, |place| rank(&values, place));
             for change in core::iter::once(None).chain(changes.into_iter().map(Some)) {
-                if let Some((place, value)) = change {
-                    values[place] = value;
-                    play(&mut winners, place, |place| rank(&values, place));
+                if let Some((place, new)) = change {
+                    let places = place..16.min(place + new.len());
+                    values[places.clone()].copy_from_slice(&new[..places.len()]);
+                    match places.len() {
+                        1 => play(&mut winners, place, |place| rank(&values, place)),
+                        _ => play_many(&mut winners, places, |place| rank(&values, place)),
+                    }
                 }
                 let winner = first(&winners);
                 prop_assert_eq!(values[winner].map(|_| winner), least(&values, 0..16));
