@@ -293,11 +293,66 @@ mod tests {
         assert_eq!(queue.len(), 500);
     }
 
+    #[test]
+    fn a_device_that_was_taken_waits_no_more_until_it_is_recorded() {
+        let mut queue = DeadlineQueue::new();
+        for (key, due) in [(1, 10), (2, 10), (3, 30)] {
+            queue.record(key, TimerRequest::ArmAt(at(due)));
+        }
+        let _ = queue.rearm();
+        assert_eq!(queue.pop_due(at(9)), None);
+        assert_eq!(queue.pop_due(at(10)), Some(1));
+        assert_eq!((queue.len(), queue.first()), (2, Some((at(10), 2))));
+        // Nothing that is asked of it brings it back.
+        queue.record(1, TimerRequest::Keep);
+        queue.record(1, TimerRequest::Disarm);
+        queue.remove(1);
+        assert_eq!((queue.len(), queue.first()), (2, Some((at(10), 2))));
+        assert_eq!(queue.pop_due(at(10)), Some(2));
+        // Another is changed in between, and it itself comes back afterwards.
+        queue.record(3, TimerRequest::ArmAt(at(20)));
+        assert_eq!((queue.len(), queue.first()), (1, Some((at(20), 3))));
+        queue.record(2, TimerRequest::ArmAt(at(5)));
+        assert_eq!((queue.len(), queue.first()), (2, Some((at(5), 2))));
+        assert_eq!(queue.pop_due(at(5)), Some(2));
+        assert_eq!(
+            queue.request(2, TimerRequest::ArmAt(at(7))),
+            TimerRequest::ArmAt(at(7))
+        );
+        assert_eq!(queue.pop_due(at(20)), Some(2));
+        assert_eq!(queue.rearm(), TimerRequest::ArmAt(at(20)));
+        assert_eq!(queue.pop_due(at(20)), Some(3));
+        assert_eq!(
+            (queue.len(), queue.is_empty(), queue.first()),
+            (0, true, None)
+        );
+        assert_eq!(queue.pop_due(at(20)), None);
+        assert_eq!(queue.request(4, TimerRequest::Keep), TimerRequest::Disarm);
+    }
+
+    #[test]
+    fn a_device_that_is_put_back_allocates_nothing() {
+        let mut queue = DeadlineQueue::new();
+        for key in 0..1_000_u64 {
+            queue.record(key, TimerRequest::ArmAt(at(key)));
+        }
+        let heap = allocation_counter::measure(|| {
+            for now in 0..1_000 {
+                assert_eq!(queue.pop_due(at(now)), Some(now));
+                queue.record(now, TimerRequest::ArmAt(at(now + 1_000)));
+            }
+        });
+        assert_eq!((heap.count_total, queue.len()), (0, 1_000));
+        assert_eq!(queue.first(), Some((at(1_000), 0)));
+    }
+
     #[derive(Clone, Debug)]
     enum Operation {
         Arm(u16, u64),
         Disarm(u16),
         Pop(u64),
+        /// Up to so many that are due, each put back so much later.
+        Serve(u64, u8, u64),
         /// Keys in order, up or down.
         ArmRow(u16, u16, bool),
         DisarmRow(u16, u16),
@@ -309,6 +364,8 @@ mod tests {
             8 => (key(), 0..100_u64).prop_map(|(key, at)| Operation::Arm(key, at)),
             4 => key().prop_map(Operation::Disarm),
             4 => (0..120_u64).prop_map(Operation::Pop),
+            4 => (0..120_u64, 0..80_u8, 0..50_u64)
+                .prop_map(|(now, count, later)| Operation::Serve(now, count, later)),
             1 => (key(), 0..300_u16, any::<bool>())
                 .prop_map(|(first, count, up)| Operation::ArmRow(first, count, up)),
             1 => (key(), 0..300_u16).prop_map(|(first, count)| Operation::DisarmRow(first, count)),
@@ -348,6 +405,17 @@ mod tests {
                 for key in first..first + count {
                     queue.remove(key);
                     model.0.remove(&key);
+                }
+            }
+            Operation::Serve(now, count, later) => {
+                for _ in 0..count {
+                    let due = model.first().filter(|(due, _)| *due <= at(now));
+                    assert_eq!(queue.pop_due(at(now)), due.map(|(_, key)| key));
+                    if let Some((due, key)) = due {
+                        let later = due.as_nanos() + later;
+                        queue.record(key, TimerRequest::ArmAt(at(later)));
+                        model.0.insert(key, later);
+                    }
                 }
             }
             Operation::Pop(now) => {
