@@ -26,8 +26,8 @@ const BOUNDS: [Bound; 4] = [
     Bound {
         operation: workload::EXPIRY,
         what: "one expiry of one of 1000 watchdogs",
-        instructions: 2_200.0,
-        allocations: 1.0,
+        instructions: 780.0,
+        allocations: 0.0,
     },
     Bound {
         operation: workload::PROBE_STEP,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The down-counter: clocks to nanoseconds without rounding away, rounds of one or two stages.
 
-use core::num::NonZeroU32;
+use core::num::{NonZeroU32, NonZeroU64};
 
 use crate::spec;
 use crate::time::VmInstant;
@@ -65,7 +65,33 @@ impl ClockRate {
     }
 
     /// The instant `clocks` after `start`, exact to a fraction of a nanosecond. Saturates at [`VmInstant::MAX`].
+    #[inline]
     pub(crate) fn expiry_after(self, start: Expiry, clocks: u64) -> Expiry {
+        self.expiry_in_64_bits(start, clocks)
+            .unwrap_or_else(|| self.expiry_in_128_bits(start, clocks))
+    }
+
+    /// `None` where a number does not fit, or the end lies before `start.at`.
+    #[inline]
+    fn expiry_in_64_bits(self, start: Expiry, clocks: u64) -> Option<Expiry> {
+        let denominator = NonZeroU64::from(self.denominator);
+        let parts = clocks
+            .checked_mul(u64::from(self.numerator))?
+            .checked_sub(u64::from(start.ahead))?;
+        let (whole, rest) = (parts / denominator, parts % denominator);
+        let (whole, ahead) = match denominator.get().checked_sub(rest) {
+            Some(ahead) if rest > 0 => (whole.saturating_add(1), ahead),
+            _ => (whole, 0),
+        };
+        Some(Expiry {
+            at: start.at.saturating_add(whole),
+            ahead: u32::try_from(ahead).unwrap_or(0),
+        })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn expiry_in_128_bits(self, start: Expiry, clocks: u64) -> Expiry {
         let denominator = u128::from(self.denominator.get());
         let scaled = u128::from(clocks).saturating_mul(u128::from(self.numerator));
         let Some(parts) = scaled.checked_sub(u128::from(start.ahead)) else {
@@ -86,7 +112,25 @@ impl ClockRate {
     }
 
     /// How many whole periods of `period` clocks fit between `start` and `now`; by arithmetic, however many there are.
+    #[inline]
     pub(crate) fn whole_periods(self, start: Expiry, now: VmInstant, period: u64) -> u64 {
+        self.periods_in_64_bits(start, now, period)
+            .unwrap_or_else(|| self.periods_in_128_bits(start, now, period))
+    }
+
+    /// `None` where a number does not fit.
+    #[inline]
+    fn periods_in_64_bits(self, start: Expiry, now: VmInstant, period: u64) -> Option<u64> {
+        let elapsed = now
+            .nanos_since(start.at)
+            .checked_mul(u64::from(self.denominator.get()))?
+            .checked_add(u64::from(start.ahead))?;
+        elapsed.checked_div(period.checked_mul(u64::from(self.numerator))?)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn periods_in_128_bits(self, start: Expiry, now: VmInstant, period: u64) -> u64 {
         let denominator = u128::from(self.denominator.get());
         let elapsed = u128::from(now.nanos_since(start.at))
             .saturating_mul(denominator)
@@ -284,6 +328,8 @@ mod tests {
     use super::{ClockRate, Expiry, Mode, Program, Round, Stage};
     use crate::time::VmInstant;
     use core::num::NonZeroU32;
+    use proptest::prelude::*;
+    use std::vec::Vec;
 
     #[test]
     fn linux_default_heartbeat_is_two_stages_of_15_s() {
@@ -339,6 +385,105 @@ mod tests {
             ahead: 5,
         };
         assert_eq!(ClockRate::MHZ_33.expiry_after(start, 0), start);
+    }
+
+    /// Numbers about that at which a product with `factor` leaves 64 bits, and about it the small and the largest.
+    fn edges(factor: u32) -> impl Iterator<Item = u64> {
+        let last = u64::MAX / u64::from(factor);
+        let about = (0..4).flat_map(move |off| [last - off, last.saturating_add(off)]);
+        about.chain([0, 1, 2, 31, 1 << 35, u64::MAX - 1, u64::MAX])
+    }
+
+    fn rates() -> Vec<ClockRate> {
+        let odd = [
+            1,
+            2,
+            3,
+            7,
+            999_999_937,
+            1_000_000_000,
+            4_294_967_291,
+            u32::MAX,
+        ];
+        let odd = odd.map(|hertz| ClockRate::from_hz(NonZeroU32::new(hertz).expect("not 0")));
+        [ClockRate::NS_30, ClockRate::MHZ_33]
+            .into_iter()
+            .chain(odd)
+            .collect()
+    }
+
+    fn starts(rate: ClockRate) -> impl Iterator<Item = Expiry> {
+        let ahead = [0, 1, rate.parts_per_nano() / 2, rate.parts_per_nano() - 1];
+        let instants = [0, 5, 1 << 40, u64::MAX - 7, u64::MAX];
+        instants.into_iter().flat_map(move |at| {
+            let at = VmInstant::from_nanos(at);
+            ahead.map(|ahead| Expiry {
+                at,
+                ahead: ahead.min(rate.parts_per_nano() - 1),
+            })
+        })
+    }
+
+    #[test]
+    fn an_expiry_is_the_same_in_64_bits_and_taken_there_if_it_fits() {
+        for rate in rates() {
+            for (start, clocks) in starts(rate)
+                .flat_map(|start| edges(rate.numerator).map(move |clocks| (start, clocks)))
+            {
+                let product = u128::from(clocks) * u128::from(rate.numerator);
+                let fits = product <= u128::from(u64::MAX) && product >= u128::from(start.ahead);
+                let expiry = rate.expiry_in_128_bits(start, clocks);
+                assert_eq!(
+                    rate.expiry_in_64_bits(start, clocks),
+                    fits.then_some(expiry),
+                    "{rate:?} {start:?} {clocks}"
+                );
+                assert_eq!(rate.expiry_after(start, clocks), expiry);
+            }
+        }
+    }
+
+    #[test]
+    fn periods_are_the_same_in_64_bits_and_counted_there_if_they_fit() {
+        for rate in rates() {
+            let denominator = rate.parts_per_nano();
+            for (start, elapsed) in
+                starts(rate).flat_map(|start| edges(denominator).map(move |nanos| (start, nanos)))
+            {
+                let now = start.at.saturating_add(elapsed);
+                let parts = u128::from(now.nanos_since(start.at)) * u128::from(denominator)
+                    + u128::from(start.ahead);
+                for period in edges(rate.numerator).filter(|period| *period > 0) {
+                    let divisor = u128::from(period) * u128::from(rate.numerator);
+                    let fits = parts.max(divisor) <= u128::from(u64::MAX);
+                    let periods = rate.periods_in_128_bits(start, now, period);
+                    assert_eq!(
+                        rate.periods_in_64_bits(start, now, period),
+                        fits.then_some(periods),
+                        "{rate:?} {start:?} {now:?} {period}"
+                    );
+                    assert_eq!(rate.whole_periods(start, now, period), periods);
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_clock_counts_the_same_in_64_bits_and_in_128(
+            numerator in 1..=u32::MAX, denominator in 1..=u32::MAX, ahead: u32, at: u64,
+            clocks: u64, shift in 0..64_u32, elapsed: u64,
+        ) {
+            let denominator = NonZeroU32::new(denominator).expect("not 0");
+            let rate = ClockRate { numerator, denominator };
+            let start = Expiry { at: VmInstant::from_nanos(at >> shift), ahead: ahead % denominator };
+            let clocks = clocks >> shift;
+            let expiry = rate.expiry_in_128_bits(start, clocks);
+            prop_assert_eq!(rate.expiry_in_64_bits(start, clocks).unwrap_or(expiry), expiry);
+            let now = start.at.saturating_add(elapsed >> shift);
+            let periods = rate.periods_in_128_bits(start, now, clocks);
+            prop_assert_eq!(rate.periods_in_64_bits(start, now, clocks).unwrap_or(periods), periods);
+        }
     }
 
     #[test]

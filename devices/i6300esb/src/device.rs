@@ -174,7 +174,9 @@ impl I6300Esb {
     #[cold]
     #[inline(never)]
     fn settle_quietly(&mut self, now: VmInstant) -> Effects {
-        self.settle(now, Events::NONE)
+        let mut effects = Effects::none();
+        self.settle(now, &mut effects);
+        effects
     }
 
     #[cold]
@@ -249,10 +251,10 @@ impl I6300Esb {
     pub fn reset(&mut self, now: VmInstant, kind: ResetKind) -> Effects {
         let was_armed = self.watchdog.registers.enabled();
         self.watchdog.advance(&self.config, now);
-        let mut events = Events::NONE;
-        self.report(now, &mut events);
+        let mut effects = Effects::none();
+        self.report(now, &mut effects.events);
         if was_armed {
-            events.set_disarmed();
+            effects.events.set_disarmed();
         }
         match kind {
             ResetKind::Platform => self.watchdog.reset(&self.config),
@@ -260,7 +262,8 @@ impl I6300Esb {
         }
         self.first_stage_reports = Reports::default();
         self.bite_reports = Reports::default();
-        self.settle(now, events)
+        self.settle(now, &mut effects);
+        effects
     }
 
     /// The watchdog in plain values, as a timely timer would have left it at `now`.
@@ -315,7 +318,8 @@ impl I6300Esb {
 
     /// Expiries first, then the access, then everything that follows from both.
     fn access(&mut self, now: VmInstant, act: impl FnOnce(&mut Watchdog, &Config)) -> Effects {
-        let mut events = Events::NONE;
+        let mut effects = Effects::none();
+        let events = &mut effects.events;
         let was_armed = self.watchdog.registers.enabled();
         self.watchdog.advance(&self.config, now);
         let armed = self.watchdog.registers.enabled();
@@ -332,21 +336,18 @@ impl I6300Esb {
         if !was_locked && self.watchdog.registers.locked() {
             events.set_locked();
         }
-        self.settle(now, events)
+        self.settle(now, &mut effects);
+        effects
     }
 
-    /// Compares the device with what the embedder was last told.
+    /// Compares the device with what the embedder was last told, and tells the rest.
     #[inline(never)]
-    pub(crate) fn settle(&mut self, now: VmInstant, mut events: Events) -> Effects {
-        self.report(now, &mut events);
+    pub(crate) fn settle(&mut self, now: VmInstant, effects: &mut Effects) {
+        self.report(now, &mut effects.events);
         let level = self.watchdog.registers.interrupt_level();
-        let interrupt = (level != self.interrupt).then_some(level);
+        effects.interrupt = (level != self.interrupt).then_some(level);
         self.interrupt = level;
-        Effects {
-            interrupt,
-            timer: self.move_timer(),
-            events,
-        }
+        effects.timer = self.move_timer();
     }
 
     fn report(&mut self, now: VmInstant, events: &mut Events) {

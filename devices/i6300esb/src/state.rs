@@ -6,7 +6,7 @@ use core::fmt;
 use crate::config::Config;
 use crate::countdown::{ClockRate, Expiry, Mode, Round, Stage};
 use crate::device::I6300Esb;
-use crate::effects::{Bite, Effects, Events, FirstStage};
+use crate::effects::{Bite, Effects, FirstStage};
 use crate::packed::Packed;
 use crate::pending::Pending;
 use crate::registers::{Registers, UnlockPhase};
@@ -255,7 +255,8 @@ impl I6300Esb {
     ) -> Result<(Self, Effects), RestoreError> {
         let watchdog = check_and_build(&config, state, now)?;
         let mut device = Self::from_watchdog(config, watchdog);
-        let mut effects = device.settle(now, Events::NONE);
+        let mut effects = Effects::none();
+        device.settle(now, &mut effects);
         effects.interrupt = Some(watchdog.registers.interrupt_level());
         if effects.timer == TimerRequest::Keep {
             effects.timer = TimerRequest::Disarm;

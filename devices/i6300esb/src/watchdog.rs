@@ -211,9 +211,10 @@ impl Watchdog {
 
     fn note_first_stages(&mut self, count: u64, due: VmInstant, fresh: bool) {
         self.counters.first_stages = self.counters.first_stages.saturating_add(count);
-        self.first_stage
-            .get_or_insert(Pending::new(FirstStage { due, count: 0 }, fresh))
-            .add(count, fresh);
+        match &mut self.first_stage {
+            Some(pending) => pending.add(count, fresh),
+            none => *none = Some(Pending::new(FirstStage { due, count }, fresh)),
+        }
     }
 
     fn note_bites(
@@ -226,17 +227,19 @@ impl Watchdog {
     ) {
         self.registers.timed_out = true;
         self.counters.bites = self.counters.bites.saturating_add(count);
+        if let Some(pending) = &mut self.bites {
+            pending.add(count, last_due, fresh);
+            return;
+        }
         let bite = Bite {
             due,
             last_due,
             ping_to_due_ns: self.last_ping.map(|ping| ping.get().age_ns(due)),
             armed_to_due_ns: self.armed_at.age_ns(due),
             timeout_ns,
-            count: 0,
+            count,
         };
-        self.bites
-            .get_or_insert(Pending::new(bite.into(), fresh))
-            .add(count, last_due, fresh);
+        self.bites = Some(Pending::new(bite.into(), fresh));
     }
 
     /// What a data phase of a write to BAR 0 asks for, done at `now`.

@@ -2,18 +2,20 @@
 //! A few deadlines whose keys are neighbours.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
+use super::tournament::{self, Rank};
 use crate::packed::Packed;
 use crate::time::VmInstant;
 
-/// Deadlines in a block at most. Few enough to look at them all for the earliest.
+/// Deadlines in a block at most, a power of two.
 const FULL: usize = 64;
 /// Two blocks with no more than these together become one; it has room left, so that the next deadline does not split it.
 const HALF: usize = FULL / 2;
 /// Room is made for so many at a time, as doubling would leave half of a block unused.
-const ROOM: usize = 8;
+const ROOM: usize = 4;
 
-#[derive(Clone, Debug)]
+#[derive(Copy, Clone, Debug)]
 struct Entry<K> {
     key: K,
     at: Packed<VmInstant>,
@@ -26,12 +28,24 @@ impl<K> Entry<K> {
     }
 }
 
+/// What counts in a block's tournament.
+fn rank<K>(entries: &[Entry<K>]) -> impl Fn(usize) -> Option<Rank<usize>> {
+    |index| {
+        let entry = entries.get(index)?;
+        Some((entry.at.get(), index))
+    }
+}
+
 /// Deadlines in order of their keys.
 #[derive(Clone, Debug)]
 pub(super) struct Block<K> {
     entries: Vec<Entry<K>>,
-    /// The earliest of them; the least key if there are several.
-    earliest: (VmInstant, K),
+    /// The tournament of the entries for the earliest deadline; for that of the least key if there are several.
+    winners: [u8; FULL],
+    /// The earliest of the deadlines.
+    at: VmInstant,
+    /// No key in the block is less.
+    name: K,
 }
 
 /// What became of a deadline that was put into a block.
@@ -49,22 +63,48 @@ impl<K: Copy + Ord> Block<K> {
     pub(super) fn new(key: K, at: VmInstant) -> Self {
         let mut block = Self {
             entries: Vec::new(),
-            earliest: (at, key),
+            winners: [0; FULL],
+            at,
+            name: key,
         };
         block.insert_at(0, key, at);
+        block.play_many(0..FULL);
         block
     }
 
-    pub(super) const fn earliest(&self) -> (VmInstant, K) {
-        self.earliest
+    pub(super) const fn name(&self) -> K {
+        self.name
+    }
+
+    /// The name must be less than any key of the block.
+    pub(super) const fn rename(&mut self, name: K) {
+        self.name = name;
+    }
+
+    /// The earliest deadline.
+    pub(super) const fn at(&self) -> VmInstant {
+        self.at
+    }
+
+    /// The earliest deadline, and whose it is; the one of the least key if there are several.
+    pub(super) fn earliest(&self) -> Option<(VmInstant, K)> {
+        let entry = self.entries.get(self.first())?;
+        Some((self.at, entry.key))
+    }
+
+    /// The one that would be the earliest without it.
+    pub(super) fn second(&self) -> Option<(VmInstant, K)> {
+        let others = tournament::beaten(&self.winners).filter_map(|index| self.entries.get(index));
+        others.map(|entry| (entry.at.get(), entry.key)).min()
+    }
+
+    /// Where the earliest deadline is.
+    fn first(&self) -> usize {
+        tournament::first(&self.winners)
     }
 
     pub(super) const fn is_empty(&self) -> bool {
         self.entries.is_empty()
-    }
-
-    pub(super) fn first_key(&self) -> Option<K> {
-        self.entries.first().map(|entry| entry.key)
     }
 
     fn find(&self, key: K) -> Result<usize, usize> {
@@ -76,20 +116,31 @@ impl<K: Copy + Ord> Block<K> {
             self.entries.reserve_exact(ROOM);
         }
         self.entries.insert(index, Entry::new(key, at));
-        self.earliest = self.earliest.min((at, key));
+        self.play_many(index..self.entries.len());
     }
 
-    fn look_for_earliest(&mut self) {
-        // The first one of equals, so the least key.
-        if let Some(entry) = self.entries.iter().min_by_key(|entry| entry.at.get()) {
-            self.earliest = (entry.at.get(), entry.key);
+    /// Finds the earliest deadline after that at `index` changed.
+    fn play(&mut self, index: usize) {
+        tournament::play(&mut self.winners, index, rank(&self.entries));
+        self.note_earliest();
+    }
+
+    /// Finds the earliest deadline after those at `places` came or went.
+    fn play_many(&mut self, places: Range<usize>) {
+        tournament::play_many(&mut self.winners, places, rank(&self.entries));
+        self.note_earliest();
+    }
+
+    fn note_earliest(&mut self) {
+        if let Some(entry) = self.entries.get(self.first()) {
+            self.at = entry.at.get();
         }
     }
 
     pub(super) fn insert(&mut self, key: K, at: VmInstant) -> Inserted<K> {
         match self.find(key) {
             Ok(index) => {
-                self.move_to(index, key, at);
+                self.move_to(index, at);
                 Inserted::Moved
             }
             Err(index) if self.entries.len() < FULL => {
@@ -101,51 +152,60 @@ impl<K: Copy + Ord> Block<K> {
             Err(index) => {
                 let mut upper = self.split();
                 match index.checked_sub(HALF) {
+                    // Below the upper part's name and above all that is left here.
+                    Some(0) | None => self.insert_at(index, key, at),
                     Some(index) => upper.insert_at(index, key, at),
-                    None => self.insert_at(index, key, at),
                 }
                 Inserted::Split(upper)
             }
         }
     }
 
-    fn move_to(&mut self, index: usize, key: K, at: VmInstant) {
+    /// Moves the earliest deadline.
+    pub(super) fn move_earliest(&mut self, at: VmInstant) {
+        self.move_to(self.first(), at);
+    }
+
+    fn move_to(&mut self, index: usize, at: VmInstant) {
         if let Some(entry) = self.entries.get_mut(index) {
-            *entry = Entry::new(key, at);
-        }
-        let (_, first) = self.earliest;
-        if first == key {
-            self.look_for_earliest();
-        } else {
-            self.earliest = self.earliest.min((at, key));
+            entry.at = Packed::new(at);
+            self.play(index);
         }
     }
 
     /// Parts with the upper half.
     fn split(&mut self) -> Self {
+        let entries = self.entries.split_off(HALF);
+        let name = entries.first().map_or(self.name, |entry| entry.key);
         let mut upper = Self {
-            entries: self.entries.split_off(HALF),
-            earliest: self.earliest,
+            entries,
+            name,
+            ..*self
         };
         self.entries.shrink_to_fit();
-        self.look_for_earliest();
-        upper.look_for_earliest();
+        self.play_many(0..FULL);
+        upper.play_many(0..FULL);
         upper
     }
 
     /// Whether the key had a deadline.
     pub(super) fn remove(&mut self, key: K) -> bool {
-        let Ok(index) = self.find(key) else {
-            return false;
-        };
+        let found = self.find(key);
+        if let Ok(index) = found {
+            self.remove_at(index);
+        }
+        found.is_ok()
+    }
+
+    pub(super) fn remove_earliest(&mut self) {
+        self.remove_at(self.first());
+    }
+
+    fn remove_at(&mut self, index: usize) {
         let _ = self.entries.remove(index);
         self.entries
             .shrink_to(self.entries.len().saturating_add(ROOM));
-        let (_, first) = self.earliest;
-        if first == key {
-            self.look_for_earliest();
-        }
-        true
+        self.play_many(index..self.entries.len().saturating_add(1));
     }
 
     /// Whether there may be another that it should be one with.
@@ -162,20 +222,19 @@ impl<K: Copy + Ord> Block<K> {
     pub(super) fn join(&mut self, upper: Self) {
         self.entries.reserve_exact(upper.entries.len());
         self.entries.extend(upper.entries);
-        self.earliest = self.earliest.min(upper.earliest);
+        self.play_many(0..FULL);
     }
 
-    /// Whether it is in order, begins at `name` or above and ends below `next`, and knows its earliest deadline.
+    /// Whether it is in order, begins at its name or above and ends below `next`, and knows its earliest deadline.
     #[cfg(test)]
-    pub(super) fn is_sound(&self, name: K, next: Option<K>) -> bool {
-        let mut looked = self.clone();
-        looked.look_for_earliest();
+    pub(super) fn is_sound(&self, next: Option<K>) -> bool {
         let keys = || self.entries.iter().map(|entry| entry.key);
-        self.first_key().is_some_and(|first| first >= name)
+        let earliest = self.entries.iter().map(|entry| (entry.at.get(), entry.key));
+        keys().next().is_some_and(|first| first >= self.name)
             && keys().zip(keys().skip(1)).all(|(key, above)| key < above)
             && keys().all(|key| next.is_none_or(|next| key < next))
             && self.entries.len() <= FULL
             && self.entries.capacity() <= self.entries.len().saturating_add(ROOM)
-            && self.earliest == looked.earliest
+            && self.earliest() == earliest.min()
     }
 }
