@@ -5,6 +5,10 @@
 //! *Not emulated:* baud rate, modem lines.
 //! *Differs from hardware:* output takes no time; when the reader stops reading, output is dropped
 //! and counted rather than the guest held up.
+//!
+//! vm-superio 0.8 takes the received-data interrupt back as soon as one byte is read. A driver that leaves
+//! some for its next look (Linux 6.1 reads 256 bytes at a time) would find no reason to look again, so
+//! [`Console`] says what is pending by what the FIFO holds.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -18,6 +22,14 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::interrupts::IrqLine;
 use crate::outlet::{Outlet, OutletWriter};
+
+const INTERRUPT_ENABLE: u8 = 1;
+const RECEIVED_ENABLED: u8 = 1 << 0;
+const INTERRUPT_IDENTIFICATION: u8 = 2;
+const NOTHING_PENDING: u8 = 1 << 0;
+const RECEIVED_PENDING: u8 = 1 << 2;
+const LINE_STATUS: u8 = 5;
+const DATA_READY: u8 = 1 << 0;
 
 /// Tells the event loop that the guest has room for input again.
 #[derive(Debug)]
@@ -111,11 +123,25 @@ fn uart(irq: &IrqLine, room: &Arc<EventFd>, outlet: &Outlet) -> Uart {
     Serial::with_events(irq.clone(), events, outlet.writer())
 }
 
+/// What the guest reads. The interrupt identification names received data as long as there is some.
+fn read(uart: &mut Uart, offset: u8) -> u8 {
+    let value = uart.read(offset);
+    let mut received = || {
+        uart.read(INTERRUPT_ENABLE) & RECEIVED_ENABLED != 0
+            && uart.read(LINE_STATUS) & DATA_READY != 0
+    };
+    if offset == INTERRUPT_IDENTIFICATION && value & NOTHING_PENDING != 0 && received() {
+        value & !NOTHING_PENDING | RECEIVED_PENDING
+    } else {
+        value
+    }
+}
+
 impl DevicePio for Console {
     fn pio_read(&self, _base: PioAddress, offset: PioAddressOffset, data: &mut [u8]) {
         data.fill(0xff);
         if let ([value], Ok(offset)) = (data, u8::try_from(offset)) {
-            *value = self.uart.lock().read(offset);
+            *value = read(&mut self.uart.lock(), offset);
         }
     }
 
@@ -164,5 +190,30 @@ mod tests {
         console.pio_read(PioAddress(0x3f8), 5, &mut one);
         console.pio_read(PioAddress(0x3f8), 5, &mut two);
         assert_eq!((one, two), ([0x60], [0xff; 2]));
+    }
+
+    #[test]
+    fn received_data_is_pending_until_the_last_byte_is_read() {
+        let console =
+            Console::new(Interrupts::new().line(4), Box::new(io::sink())).expect("console");
+        let read = |offset: u16| {
+            let mut value = [0];
+            console.pio_read(PioAddress(0x3f8), offset, &mut value);
+            value[0]
+        };
+        let pending = || read(INTERRUPT_IDENTIFICATION.into()) & 0xf;
+        console.input(b"abc");
+        assert_eq!(pending(), NOTHING_PENDING, "not enabled");
+        console.pio_write(
+            PioAddress(0x3f8),
+            INTERRUPT_ENABLE.into(),
+            &[RECEIVED_ENABLED],
+        );
+        for byte in b"abc" {
+            assert_eq!(pending(), RECEIVED_PENDING);
+            assert_eq!(pending(), RECEIVED_PENDING, "asking takes nothing away");
+            assert_eq!(read(0), *byte);
+        }
+        assert_eq!(pending(), NOTHING_PENDING);
     }
 }
