@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Output that never holds its producer up: a bounded backlog, written by a thread of its own.
 //!
-//! A guest prints byte by byte, and waking a thread for each costs more than the byte. So the thread
-//! rests after each write: what comes alone is written at once, and what comes in a burst together.
+//! A guest prints byte by byte, and waking a thread for each costs more than the byte. So the thread of
+//! a console rests after each write: what comes alone is written at once, and a burst together.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -43,6 +43,9 @@ struct Pipe {
 
 impl Pipe {
     fn rest(&self, rest: Duration) {
+        if rest.is_zero() {
+            return;
+        }
         let mut backlog = self.backlog.lock();
         backlog.resting = true;
         self.changed
@@ -100,6 +103,16 @@ impl Outlet {
     ///
     /// The kernel's, when it gives no thread.
     pub fn start(name: &str, output: Box<dyn Write + Send>) -> io::Result<Self> {
+        Self::start_resting(name, output, Duration::ZERO)
+    }
+
+    /// The same for a producer that writes byte by byte: what comes within a millisecond of the last
+    /// write is written when that is over.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, when it gives no thread.
+    pub fn start_for_bytes(name: &str, output: Box<dyn Write + Send>) -> io::Result<Self> {
         Self::start_resting(name, output, REST)
     }
 
