@@ -5,7 +5,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use kennel_tests::machine::{Machine, Seen};
-use kennel_vmm::config::WatchdogConfig;
+use kennel_vmm::config::{WatchdogAction, WatchdogConfig};
 use kennel_vmm::mailbox::ResetCause;
 use kennel_vmm::protocol::{Command, Ending, News};
 use libtest_mimic::Trial;
@@ -28,6 +28,7 @@ pub(crate) fn tests() -> Vec<Trial> {
             ordinary_reset('p', ResetCause::ResetControl);
         }),
         test("host_reset", host_reset),
+        test("reset_of_a_bitten_machine", reset_of_a_bitten_machine),
         test("acpi_soft_off_ends_the_machine", soft_off),
         test("a_hundred_bites_leave_nothing_behind", hundred_bites),
     ]
@@ -67,6 +68,27 @@ fn host_reset() {
     // The payload runs from its start to its end again, in memory that knows nothing of it.
     assert_eq!(machine.line("mark="), "00000000", "RAM was wiped");
     machine.line("done");
+    let (holds, _) = at_rest(&mut machine);
+    assert_eq!(holds.kvm_vms, 1, "no watchdog, and none ready");
+}
+
+/// A machine that a bite pauses has no use for a KVM VM in reserve, but can be reset without it.
+fn reset_of_a_bitten_machine() {
+    let pauses = WatchdogConfig {
+        action: WatchdogAction::Pause,
+        ..WatchdogConfig::default()
+    };
+    let mut machine = Machine::start('b', Some(pauses));
+    let paused = |news: &News| matches!(news, News::Paused { by_watchdog: true }).then_some(());
+    machine.news("pause", paused);
+    assert_eq!(holdings(machine.pid()).kvm_vms, 1);
+    machine.tell(&Command::Reset);
+    let (_, (cause, count)) = machine.news("reset", reset);
+    assert_eq!((cause, count), (ResetCause::Host, 1));
+    machine.tell(&Command::Resume);
+    assert_eq!(machine.line("timed_out="), "00000200");
+    machine.news("second pause", paused);
+    assert_eq!(holdings(machine.pid()).kvm_vms, 1);
 }
 
 fn soft_off() {
@@ -84,6 +106,7 @@ const THREADS: usize = 3;
 #[derive(Debug, PartialEq, Eq)]
 struct Holdings {
     descriptors: usize,
+    kvm_vms: usize,
     threads: usize,
 }
 
@@ -97,8 +120,12 @@ fn holdings(pid: u32) -> Holdings {
     let ours = |task: &fs::DirEntry| {
         fs::read_to_string(task.path().join("comm")).is_ok_and(|name| !name.starts_with("kvm"))
     };
+    let is_vm = |descriptor: &fs::DirEntry| {
+        fs::read_link(descriptor.path()).is_ok_and(|it| it.ends_with("anon_inode:kvm-vm"))
+    };
     Holdings {
         descriptors: entries("fd").count(),
+        kvm_vms: entries("fd").filter(is_vm).count(),
         threads: entries("task").filter(ours).count(),
     }
 }
@@ -155,6 +182,7 @@ fn hundred_bites() {
         match &before {
             None => {
                 assert_eq!(holds.threads, THREADS);
+                assert_eq!(holds.kvm_vms, 2, "one runs, and one is ready");
                 before = Some((holds, resident));
             }
             Some((held, was_resident)) => {

@@ -71,7 +71,7 @@ impl Console {
     ///
     /// The kernel's, when it gives no eventfd or thread.
     pub fn new(irq: IrqLine, output: Box<dyn Write + Send>) -> io::Result<Self> {
-        let outlet = Outlet::start("console", output)?;
+        let outlet = Outlet::start_for_bytes("console", output)?;
         let room = Arc::new(EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?);
         Ok(Self {
             uart: Mutex::new(uart(&irq, &room, &outlet)),

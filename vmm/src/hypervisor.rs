@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The KVM side of the machine: opening KVM, and building one VM with its chips, slots and vCPUs.
 //!
-//! A reset builds a new VM rather than repairing the old one: everything the kernel kept about the
+//! A reset takes a new VM rather than repairing the old one: everything the kernel kept about the
 //! guest (LAPICs, PIT, MSRs, paravirtual clock pages) is then factory-fresh.
 
 use std::io;
@@ -158,7 +158,8 @@ impl Hypervisor {
                 flags: 0,
             };
             // SAFETY: the region is a live mapping of that size. The caller keeps it until every
-            // vCPU of this VM has ended (Machine's Drop ends them before its memory goes).
+            // vCPU of this VM has ended (`incarnation`'s structs hold it beside them, and let it go
+            // last).
             unsafe { vm.set_user_memory_region(slot) }.map_err(call("map guest memory"))?;
         }
         Ok(Arc::new(vm))

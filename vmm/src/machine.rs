@@ -6,19 +6,20 @@ use std::io;
 use std::sync::Arc;
 
 use i6300esb::VmInstant;
-use kvm_bindings::{KVM_MP_STATE_RUNNABLE, Msrs, kvm_clock_data, kvm_mp_state};
-use kvm_ioctls::{VcpuFd, VmFd};
+use kvm_bindings::kvm_clock_data;
 use vm_memory::GuestMemoryMmap;
 
 use crate::board::{Board, BoardError};
-use crate::boot::{self, BootError, BootSource, EntryPoint, registers};
+use crate::boot::{self, BootError, BootSource};
 use crate::clock::VmTimer;
 use crate::config::MachineConfig;
-use crate::hypervisor::{Hypervisor, HypervisorError, call};
+use crate::hypervisor::{Hypervisor, HypervisorError};
+use crate::incarnation::{Blank, Incarnation, Recipe};
 use crate::mailbox::{self, ResetCause};
 use crate::memory::{self, MemoryError};
 use crate::policy::{Policy, Step};
 use crate::protocol::{Command, Ending, MachineStatus, News, WatchdogStatus};
+use crate::spare::Spare;
 use crate::vcpu::{self, Surroundings, Vcpu};
 
 /// The machine cannot be built, or not be built again after a reset.
@@ -50,13 +51,6 @@ pub enum MachineError {
     },
 }
 
-/// One KVM VM; a reset replaces it. The vCPUs end before the VM's last reference goes.
-#[derive(Debug)]
-struct Incarnation {
-    vcpus: Vec<Vcpu>,
-    vm: Arc<VmFd>,
-}
-
 /// Is told what happened, and when in VM time.
 pub type Tell<'a> = dyn FnMut(VmInstant, News) + 'a;
 
@@ -76,8 +70,8 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Machine {
     config: MachineConfig,
-    hypervisor: Hypervisor,
-    memory: GuestMemoryMmap,
+    recipe: Recipe,
+    spare: Spare<Blank>,
     board: Board,
     policy: Policy,
     grace: VmTimer,
@@ -115,10 +109,15 @@ impl Machine {
         let board = Board::new(config.watchdog.as_ref(), network, console)?;
         let grace = VmTimer::new(Arc::clone(&board.clock)).map_err(host("timer"))?;
         let policy = Policy::new(config.watchdog.clone().unwrap_or_default());
+        let recipe = Recipe {
+            hypervisor: Arc::new(hypervisor),
+            memory,
+            vcpus: config.vcpus,
+        };
         Ok(Self {
             config,
-            hypervisor,
-            memory,
+            spare: spare_of(&recipe),
+            recipe,
             board,
             policy,
             grace,
@@ -144,7 +143,7 @@ impl Machine {
     /// Guest RAM.
     #[must_use]
     pub fn memory(&self) -> &GuestMemoryMmap {
-        &self.memory
+        &self.recipe.memory
     }
 
     /// Whether the guest's own console is its virtio console: Linux takes the last one that its
@@ -196,7 +195,7 @@ impl Machine {
     ///
     /// [`MachineError`].
     pub fn power_on(&mut self, tell: &mut Tell<'_>) -> Result<(), MachineError> {
-        self.incarnate()?;
+        self.incarnate(None)?;
         self.thaw();
         tell(VmInstant::ZERO, News::Started);
         Ok(())
@@ -244,8 +243,19 @@ impl Machine {
         }
     }
 
+    /// While the supervisor is told, the vCPUs are on their way out of the guest already.
+    fn get_ready(&self, steps: &[Step]) {
+        let resets = steps.iter().any(|step| matches!(step, Step::Reset(_)));
+        if let Some(incarnation) = &self.incarnation
+            && (resets || steps.contains(&Step::Freeze))
+        {
+            incarnation.kick(resets);
+        }
+    }
+
     /// News are dated `now`, the instant that the policy judged by, until a step takes time itself.
     fn carry_out(&mut self, mut now: VmInstant, steps: Vec<Step>, tell: &mut Tell<'_>) -> Outcome {
+        self.get_ready(&steps);
         for step in steps {
             match step {
                 Step::Tell(news) => tell(now, news),
@@ -255,6 +265,7 @@ impl Machine {
                         return Outcome::Failed(format!("the machine could not be reset: {error}"));
                     }
                 }
+                Step::KeepSpare => self.spare.keep(),
                 Step::Freeze => {
                     self.freeze();
                     now = self.board.clock.now();
@@ -282,12 +293,17 @@ impl Machine {
     }
 
     fn reset(&mut self, cause: ResetCause, tell: &mut Tell<'_>) -> Result<(), MachineError> {
-        self.discarnate();
+        self.board.interrupts.disconnect();
+        let old = self.incarnation.take();
+        old.iter().for_each(Incarnation::finish);
+        let spare = self.spare.take();
+        // A host that gave no spare may have no room for two.
+        let old = old.filter(|_| spare.is_some());
         // What falls due in the old boot, and is told by its end, is not acted on in the new one.
         self.board.reset();
         self.board.mailbox.next_boot();
-        memory::wipe(&self.memory)?;
-        self.incarnate()?;
+        memory::wipe(&self.recipe.memory)?;
+        self.incarnate(spare)?;
         self.resets = self.resets.saturating_add(1);
         let news = News::Reset {
             cause,
@@ -297,56 +313,47 @@ impl Machine {
         if !self.frozen {
             self.thaw();
         }
+        self.spare.replace(old);
         Ok(())
     }
 
-    /// Builds a KVM VM with the guest loaded and its vCPUs parked.
-    fn incarnate(&mut self) -> Result<(), MachineError> {
+    /// Loads the guest and parks its vCPUs before it, in the `spare` KVM VM or one built now.
+    fn incarnate(&mut self, spare: Option<Blank>) -> Result<(), MachineError> {
         let source = BootSource {
             kernel: &self.config.kernel,
             initrd: self.config.initrd.as_deref(),
             initrd_overlay: &self.config.initrd_overlay,
             cmdline: &self.config.cmdline,
         };
-        let entry = boot::load(&self.memory, &source, self.config.vcpus)?;
-        let vm = self.hypervisor.build_vm(&self.memory)?;
-        let mut vcpus = Vec::new();
-        for id in 0..self.config.vcpus {
-            let fd = self.hypervisor.build_vcpu(&vm, id, self.config.vcpus)?;
-            set_common_state(&fd)?;
-            if id == 0 {
-                set_boot_state(&fd, &entry)?;
+        let entry = boot::load(&self.recipe.memory, &source, self.config.vcpus)?;
+        let blank = match spare {
+            Some(spare) => {
+                spare.restart_clocks();
+                spare
             }
-            let around = Surroundings {
-                bus: Arc::clone(&self.board.bus),
-                mailbox: Arc::clone(&self.board.mailbox),
-            };
-            let vcpu = Vcpu::start(id, fd, around).map_err(|source| MachineError::Host {
-                what: "thread for a vCPU",
-                source,
-            })?;
-            vcpus.push(vcpu);
-        }
-        self.board.interrupts.connect(Arc::clone(&vm));
-        self.incarnation = Some(Incarnation { vcpus, vm });
+            None => self.recipe.build()?,
+        };
+        let around = Surroundings {
+            bus: Arc::clone(&self.board.bus),
+            mailbox: Arc::clone(&self.board.mailbox),
+        };
+        let incarnation = blank.incarnate(&entry, &around)?;
+        self.board.interrupts.connect(Arc::clone(&incarnation.vm));
+        self.incarnation = Some(incarnation);
         self.frozen_clock = None;
         Ok(())
     }
 
-    /// Ends the vCPUs' threads and forgets the KVM VM.
+    /// Ends the vCPUs' threads and forgets the KVM VM, and at the same time the one in reserve.
     fn discarnate(&mut self) {
         self.board.interrupts.disconnect();
-        if let Some(incarnation) = self.incarnation.take() {
-            // All are told before the first is waited for.
-            incarnation.vcpus.iter().for_each(Vcpu::park);
-            drop(incarnation);
-        }
+        self.spare.discard();
+        drop(self.incarnation.take());
     }
 
     fn freeze(&mut self) {
         if let Some(incarnation) = &self.incarnation {
-            incarnation.vcpus.iter().for_each(Vcpu::park);
-            incarnation.vcpus.iter().for_each(Vcpu::wait_parked);
+            incarnation.park();
             self.frozen_clock = incarnation.vm.get_clock().ok();
         }
         self.frozen = true;
@@ -392,29 +399,12 @@ impl Drop for Machine {
     }
 }
 
-/// What firmware leaves behind on every CPU alike.
-fn set_common_state(fd: &VcpuFd) -> Result<(), HypervisorError> {
-    fd.set_fpu(&registers::fpu())
-        .map_err(call("set a vCPU's floating-point state"))?;
-    let msrs = Msrs::from_entries(&registers::msrs()).map_err(|error| HypervisorError::Call {
-        step: "take a list of MSRs",
-        source: io::Error::other(format!("{error:?}")),
-    })?;
-    fd.set_msrs(&msrs).map_err(call("set a vCPU's MSRs"))?;
-    Ok(())
-}
-
-/// The kernel's entry, on the boot CPU; the others wait for it to start them.
-fn set_boot_state(fd: &VcpuFd, entry: &EntryPoint) -> Result<(), HypervisorError> {
-    let special = fd.get_sregs().map_err(call("read a vCPU's registers"))?;
-    fd.set_sregs(&registers::special(entry, &special))
-        .map_err(call("set a vCPU's registers"))?;
-    fd.set_regs(&registers::general(entry))
-        .map_err(call("set a vCPU's registers"))?;
-    let runnable = kvm_mp_state {
-        mp_state: KVM_MP_STATE_RUNNABLE,
-    };
-    fd.set_mp_state(runnable)
-        .map_err(call("make the boot vCPU runnable"))?;
-    Ok(())
+fn spare_of(recipe: &Recipe) -> Spare<Blank> {
+    let recipe = recipe.clone();
+    Spare::new(move || {
+        let built = recipe.build();
+        built
+            .inspect_err(|error| log::warn!("the next reset will take longer: {error}"))
+            .ok()
+    })
 }

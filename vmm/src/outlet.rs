@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Output that never holds its producer up: a bounded backlog, written by a thread of its own.
+//!
+//! A guest prints byte by byte, and waking a thread for each costs more than the byte. So the thread of
+//! a console rests after each write: what comes alone is written at once, and a burst together.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -10,6 +13,9 @@ use parking_lot::{Condvar, Mutex};
 
 /// Output that nobody has read yet, in bytes, beyond which more is dropped and counted.
 pub const BACKLOG: usize = 256 << 10;
+/// From one write to the next, unless so much waits that it should not wait longer.
+const REST: Duration = Duration::from_millis(1);
+const NO_REST_FROM: usize = BACKLOG / 4;
 /// How long [`Outlet::close`] waits for the reader to take the rest.
 const DRAIN_BOUND: Duration = Duration::from_secs(1);
 
@@ -19,12 +25,33 @@ struct Backlog {
     dropped: u64,
     closed: bool,
     drained: bool,
+    resting: bool,
+}
+
+impl Backlog {
+    /// The thread should not rest, or no longer.
+    const fn presses(&self) -> bool {
+        self.closed || self.bytes.len() >= NO_REST_FROM
+    }
 }
 
 #[derive(Debug, Default)]
 struct Pipe {
     backlog: Mutex<Backlog>,
     changed: Condvar,
+}
+
+impl Pipe {
+    fn rest(&self, rest: Duration) {
+        if rest.is_zero() {
+            return;
+        }
+        let mut backlog = self.backlog.lock();
+        backlog.resting = true;
+        self.changed
+            .wait_while_for(&mut backlog, |b| !b.presses(), rest);
+        backlog.resting = false;
+    }
 }
 
 /// The producer's end: every write is taken at once, whole or not at all.
@@ -41,10 +68,11 @@ impl Write for OutletWriter {
             let lost = u64::try_from(data.len()).unwrap_or(u64::MAX);
             backlog.dropped = backlog.dropped.saturating_add(lost);
         } else {
-            // A thread that has not come for the last bytes yet is awake already.
-            let waiting = backlog.bytes.is_empty();
+            // A thread that has not come for the last bytes yet is awake already, or will wake.
+            let waiting = backlog.bytes.is_empty() && !backlog.resting;
+            let pressed = backlog.presses();
             backlog.bytes.extend_from_slice(data);
-            if waiting {
+            if waiting || backlog.presses() && !pressed {
                 self.0.changed.notify_all();
             }
         }
@@ -75,12 +103,30 @@ impl Outlet {
     ///
     /// The kernel's, when it gives no thread.
     pub fn start(name: &str, output: Box<dyn Write + Send>) -> io::Result<Self> {
+        Self::start_resting(name, output, Duration::ZERO)
+    }
+
+    /// The same for a producer that writes byte by byte: what comes within a millisecond of the last
+    /// write is written when that is over.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, when it gives no thread.
+    pub fn start_for_bytes(name: &str, output: Box<dyn Write + Send>) -> io::Result<Self> {
+        Self::start_resting(name, output, REST)
+    }
+
+    fn start_resting(
+        name: &str,
+        output: Box<dyn Write + Send>,
+        rest: Duration,
+    ) -> io::Result<Self> {
         let pipe = Arc::new(Pipe::default());
         let theirs = Arc::clone(&pipe);
         let thread = std::thread::Builder::new()
             .name(name.into())
             .stack_size(64 << 10)
-            .spawn(move || drain(&theirs, output))?;
+            .spawn(move || drain(&theirs, output, rest))?;
         Ok(Self {
             pipe,
             thread: Mutex::new(Some(thread)),
@@ -112,7 +158,7 @@ impl Outlet {
     }
 }
 
-fn drain(pipe: &Pipe, mut output: Box<dyn Write + Send>) {
+fn drain(pipe: &Pipe, mut output: Box<dyn Write + Send>, rest: Duration) {
     loop {
         let mut backlog = pipe.backlog.lock();
         pipe.changed.wait_while(&mut backlog, |b| {
@@ -129,6 +175,7 @@ fn drain(pipe: &Pipe, mut output: Box<dyn Write + Send>) {
         if dropped > 0 {
             log::warn!("{dropped} bytes of output dropped: the reader is too slow");
         }
+        pipe.rest(rest);
     }
     pipe.backlog.lock().drained = true;
     pipe.changed.notify_all();
@@ -184,6 +231,33 @@ mod tests {
             (BACKLOG - 3, 5),
             "no part of a line that has no room"
         );
+    }
+
+    #[test]
+    fn a_burst_is_written_together_and_its_first_byte_at_once() {
+        let (sent, received) = channel();
+        let (allow, allowed) = channel();
+        let for_ever = Duration::from_secs(3600);
+        let output = Box::new(Reader(sent, allowed));
+        let outlet = Outlet::start_resting("test", output, for_ever).expect("a thread");
+        let mut writer = outlet.writer();
+        (0..4).for_each(|_| allow.send(()).expect("reader is there"));
+        writer.write_all(b"a").expect("always");
+        assert_eq!(received.recv().expect("at once"), b"a");
+        for byte in b"bcd" {
+            writer.write_all(&[*byte]).expect("always");
+        }
+        // So much that it is not left waiting.
+        writer.write_all(&[b'x'; NO_REST_FROM]).expect("always");
+        let together = received.recv().expect("no rest");
+        assert_eq!(
+            (&together[..3], together.len()),
+            (&b"bcd"[..], 3 + NO_REST_FROM)
+        );
+        writer.write_all(b"e").expect("always");
+        writer.write_all(b"f").expect("always");
+        outlet.close();
+        assert_eq!(received.try_recv().expect("the rest"), b"ef");
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub enum Step {
     TellStatus,
     /// Platform reset; [`News::Reset`] is told once the machine runs again.
     Reset(ResetCause),
+    /// A reset may be near, and is to be quick.
+    KeepSpare,
     /// Stop vCPUs and VM time.
     Freeze,
     /// Let them go on.
@@ -46,6 +48,7 @@ pub struct Policy {
     frozen: bool,
     grace_runs: bool,
     last_arming_news: Option<VmInstant>,
+    keeps_spare: bool,
 }
 
 impl Policy {
@@ -57,6 +60,7 @@ impl Policy {
             frozen: false,
             grace_runs: false,
             last_arming_news: None,
+            keeps_spare: false,
         }
     }
 
@@ -101,7 +105,11 @@ impl Policy {
 
     fn watchdog_event(&mut self, now: VmInstant, event: Event) -> Vec<Step> {
         match event {
-            Event::Armed => self.arming(now, News::WatchdogArmed),
+            Event::Armed => {
+                let mut steps = self.arming(now, News::WatchdogArmed);
+                steps.extend(self.first_arming());
+                steps
+            }
             Event::Disarmed => self.arming(now, News::WatchdogDisarmed),
             Event::FirstStage(stage) => self.pretimeout(now.nanos_since(stage.due)),
             Event::Bite(bite) => {
@@ -129,6 +137,12 @@ impl Policy {
         }
         self.last_arming_news = Some(now);
         vec![Step::Tell(news)]
+    }
+
+    /// Not earlier, so that no machine pays for it that is never reset by its watchdog.
+    fn first_arming(&mut self) -> Option<Step> {
+        let resets = self.watchdog.action == WatchdogAction::Reset;
+        (resets && !std::mem::replace(&mut self.keeps_spare, true)).then_some(Step::KeepSpare)
     }
 
     fn pretimeout(&self, lateness_ns: u64) -> Vec<Step> {
@@ -325,6 +339,20 @@ mod tests {
             assert_eq!(policy.pretimeout(3), expected);
         }
         assert_eq!(Policy::new(WatchdogConfig::default()).pretimeout(3), []);
+    }
+
+    #[test]
+    fn a_watchdog_that_resets_keeps_a_spare_from_its_first_arming_on() {
+        for (action, expected) in [(WatchdogAction::Reset, 1), (WatchdogAction::Pause, 0)] {
+            let mut policy = policy(action);
+            let mut kept = 0;
+            for millis in 0..10 {
+                let now = VmInstant::from_nanos(millis * 700_000_000);
+                let steps = policy.request(now, Request::Watchdog(Event::Armed));
+                kept += steps.iter().filter(|s| **s == Step::KeepSpare).count();
+            }
+            assert_eq!(kept, expected, "{action:?}");
+        }
     }
 
     #[test]

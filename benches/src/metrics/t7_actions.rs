@@ -92,8 +92,8 @@ fn measure(session: &Session, measured: &mut Measured) -> Result<(), Trouble> {
         ));
     }
     measured.notes.push(
-        "a reset builds a new KVM VM, which is most of its time; QEMU keeps its own and enters its \
-         firmware, which then takes its time to the kernel"
+        "a reset takes another KVM VM, built before the bite, and loads the kernel into it; QEMU \
+         keeps its own and enters its firmware, which then takes its time to the kernel"
             .into(),
     );
     let bites = session.times(3, 1);

@@ -43,6 +43,8 @@ const FCW: u16 = 0x37f;
 /// SSE control word after reset.
 const MXCSR: u32 = 0x1f80;
 
+/// `IA32_TIME_STAMP_COUNTER`.
+const MSR_TSC: u32 = 0x10;
 /// `IA32_MISC_ENABLE` and its fast-string bit.
 const MSR_MISC_ENABLE: u32 = 0x1a0;
 const MISC_ENABLE_FAST_STRING: u64 = 1 << 0;
@@ -125,6 +127,17 @@ pub fn msrs() -> [kvm_msr_entry; 2] {
         msr(MSR_MISC_ENABLE, MISC_ENABLE_FAST_STRING),
         msr(MSR_MTRR_DEF_TYPE, MTRR_ENABLE | MTRR_WRITE_BACK),
     ]
+}
+
+/// The time stamp counter as after a reset. KVM takes a 0 for a vCPU that is plugged in later, and
+/// would leave it as it is.
+#[must_use]
+pub fn time_stamp_counter() -> kvm_msr_entry {
+    kvm_msr_entry {
+        index: MSR_TSC,
+        data: 1,
+        ..kvm_msr_entry::default()
+    }
 }
 
 /// Writes the GDT, and for 64-bit mode the page tables: the first 4 GiB mapped to themselves.

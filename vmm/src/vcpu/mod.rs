@@ -2,6 +2,7 @@
 //! A vCPU and its thread: runs, is kicked out of the guest, parks, and is joined.
 
 mod kick;
+mod release;
 mod run;
 
 use std::sync::Arc;
@@ -28,6 +29,8 @@ enum Order {
 struct Seat {
     order: Order,
     parked: bool,
+    /// The vCPU is never run again, and nothing of it writes into guest memory.
+    finished: bool,
 }
 
 /// What the thread and its handle share.
@@ -95,6 +98,7 @@ impl Vcpu {
             seat: Mutex::new(Seat {
                 order: Order::Park,
                 parked: false,
+                finished: false,
             }),
             changed: Condvar::new(),
             nmi: AtomicBool::new(false),
@@ -118,8 +122,9 @@ impl Vcpu {
 
     /// Takes the vCPU out of the guest; [`Vcpu::wait_parked`] tells when it is.
     pub fn park(&self) {
-        self.order(Order::Park);
-        self.kick();
+        if self.order(Order::Park) {
+            self.kick();
+        }
     }
 
     /// Waits until the thread stands outside the guest.
@@ -128,6 +133,21 @@ impl Vcpu {
         self.shared
             .changed
             .wait_while(&mut seat, |seat| !seat.parked);
+    }
+
+    /// Takes the vCPU out of the guest for good; [`Vcpu::wait_finished`] tells when it is.
+    pub fn finish(&self) {
+        if self.order(Order::Finish) {
+            self.kick();
+        }
+    }
+
+    /// Waits until the vCPU has left guest memory alone for good. Its thread then only closes it.
+    pub fn wait_finished(&self) {
+        let mut seat = self.shared.seat.lock();
+        self.shared
+            .changed
+            .wait_while(&mut seat, |seat| !seat.finished);
     }
 
     /// Gives the vCPU an NMI; a parked one takes it when it runs on.
@@ -142,9 +162,17 @@ impl Vcpu {
         self.shared.exits.load(Ordering::Relaxed)
     }
 
-    fn order(&self, order: Order) {
-        self.shared.seat.lock().order = order;
+    /// False if that was its order already, so that the thread has been kicked, or needs no kick. After
+    /// [`Order::Finish`] there is no other.
+    fn order(&self, order: Order) -> bool {
+        let mut seat = self.shared.seat.lock();
+        if seat.order == order || seat.order == Order::Finish {
+            return false;
+        }
+        seat.order = order;
+        drop(seat);
         self.shared.changed.notify_all();
+        true
     }
 
     fn kick(&self) {
@@ -156,8 +184,7 @@ impl Vcpu {
 
 impl Drop for Vcpu {
     fn drop(&mut self) {
-        self.order(Order::Finish);
-        self.kick();
+        self.finish();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
 use super::kick::Registration;
+use super::release::release_memory;
 use super::{Shared, Surroundings};
 use crate::bus::View;
 use crate::mailbox::{Request, ResetCause};
@@ -18,12 +19,14 @@ enum Next {
     Ask(Request),
 }
 
-/// However the thread ends, whoever waits for it to park goes on.
+/// However the thread ends, whoever waits for it goes on.
 struct Gone<'a>(&'a Shared);
 
 impl Drop for Gone<'_> {
     fn drop(&mut self) {
-        self.0.seat.lock().parked = true;
+        let mut seat = self.0.seat.lock();
+        (seat.parked, seat.finished) = (true, true);
+        drop(seat);
         self.0.changed.notify_all();
     }
 }
@@ -52,6 +55,7 @@ pub(super) fn thread(mut fd: VcpuFd, shared: &Shared, around: &Surroundings) {
             shared.park_itself();
         }
     }
+    release_memory(&fd);
     drop(registration);
 }
 
