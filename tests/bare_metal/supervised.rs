@@ -122,7 +122,8 @@ fn instance() {
 
 fn machine() {
     let own = "runStrategy: Always,";
-    let (ended, events) = run("VirtualMachine", own, "livenessProbe", 1, "7");
+    // It is gone for the second time after some 5 s, and is not back sooner than 10 s later.
+    let (ended, events) = run("VirtualMachine", own, "livenessProbe", 1, "12");
     assert_eq!(ended.status, 124, "{ended}");
     let told = reasons(&events);
     let count = |reason: &str| told.iter().filter(|told| **told == reason).count();
