@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The command line.
 
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -83,13 +84,10 @@ struct Outputs {
 
 pub(crate) fn main() -> ExitCode {
     let done = match Arguments::parse().what {
-        What::List => {
-            list();
-            Ok(true)
-        }
+        What::List => print(&list()).map(|()| true),
         What::Run(arguments) => run(&arguments),
         What::Compare { before, after } => read(&before).and_then(|before| {
-            print!("{}", compare::text(&before, &read(&after)?));
+            print(&compare::text(&before, &read(&after)?))?;
             Ok(true)
         }),
         What::Draw { run, outputs } => {
@@ -107,7 +105,8 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-fn list() {
+fn list() -> String {
+    let mut text = String::new();
     for metric in ALL {
         let Metric {
             id,
@@ -120,13 +119,25 @@ fn list() {
             seconds: [full, quick],
             ..
         } = metric;
-        println!("{id}: {title} ({unit})\n  {definition}");
-        println!("  floor: {floor}\n  beside it: {peer}\n  target: {target}");
-        println!("  takes about {full} s, quick {quick} s\n");
+        text += &format!(
+            "{id}: {title} ({unit})\n  {definition}\n  floor: {floor}\n  beside it: {peer}\n  \
+             target: {target}\n  takes about {full} s, quick {quick} s\n\n"
+        );
     }
-    println!("Missing:");
+    text += "Missing:\n";
     for (id, title, why) in MISSING {
-        println!("  {id:<4} {title}: {why}");
+        text += &format!("  {id:<4} {title}: {why}\n");
+    }
+    text
+}
+
+/// Somebody who reads no further has what they wanted.
+pub(crate) fn print(text: &str) -> Result<(), Trouble> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Trouble::new(format!(
+            "cannot write to standard output: {error}"
+        ))),
+        _ => Ok(()),
     }
 }
 

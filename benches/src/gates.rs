@@ -3,6 +3,7 @@
 //! fail a change.
 
 use crate::Trouble;
+use crate::cli::print;
 use crate::count;
 use crate::metrics;
 use crate::workload;
@@ -55,7 +56,7 @@ pub(crate) fn run() -> Result<bool, Trouble> {
         let within = value <= bound;
         good &= within;
         let word = if within { "ok" } else { "FAILED" };
-        println!("{word:<7} {what}: {value:.1} (at most {bound})");
+        let _said = print(&format!("{word:<7} {what}: {value:.1} (at most {bound})\n"));
     };
     for bound in BOUNDS {
         let cost = count::cost(bound.operation)?.ok_or_else(|| {
@@ -76,11 +77,11 @@ pub(crate) fn run() -> Result<bool, Trouble> {
     );
     match metrics::exits_per_ping()? {
         Some(exits) => gate("KVM exits of one ping", exits, 3.0),
-        None => println!("SKIPPED KVM exits of one ping: this machine has no usable /dev/kvm"),
+        None => print("SKIPPED KVM exits of one ping: this machine has no usable /dev/kvm\n")?,
     }
     match metrics::memory_beyond_guest()? {
         Some(mib) => gate("MiB of a VM process beyond its guest's", mib, MIB),
-        None => println!("SKIPPED memory of a VM process: this machine has no usable /dev/kvm"),
+        None => print("SKIPPED memory of a VM process: this machine has no usable /dev/kvm\n")?,
     }
     Ok(good)
 }

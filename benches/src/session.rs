@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::Trouble;
+use crate::cli::print;
 use crate::noise::{Noise, Watch};
 
 /// How often a long wait looks whether it is to end.
@@ -107,11 +108,13 @@ impl Session {
 
     /// Says something above the bar.
     pub(crate) fn say(&self, text: &str) {
-        if self.bar.is_hidden() {
-            println!("{text}");
+        // What is measured counts, also where nobody reads this.
+        let say = || print(&format!("{text}\n")).ok();
+        let _said = if self.bar.is_hidden() {
+            say()
         } else {
-            self.bar.suspend(|| println!("{text}"));
-        }
+            self.bar.suspend(say)
+        };
     }
 
     pub(crate) fn finish(&self) {
