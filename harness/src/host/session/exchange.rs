@@ -21,6 +21,9 @@ use crate::host::writer::{Report, Reports};
 
 /// A second signal ends the box, but not one that comes with the first: some send the same signal twice in a row.
 const SECOND_SIGNAL: Duration = Duration::from_millis(500);
+/// How often a running box is nudged. QEMU 7.2 at times leaves an emulated CPU asleep that has an interrupt waiting; the
+/// next one, of whatever kind, wakes it.
+const NUDGE_EVERY: Duration = Duration::from_secs(1);
 /// How long a QEMU that has closed its connection may take to end by itself.
 const END_LIMIT: Duration = Duration::from_secs(2);
 
@@ -75,6 +78,7 @@ pub(super) struct Exchange<'a> {
     started: Instant,
     /// When the box last said anything.
     heard: Instant,
+    nudged: Instant,
     qemu: Qemu,
 }
 
@@ -132,6 +136,7 @@ impl<'a> Exchange<'a> {
             phase: Phase::Booting,
             started: Instant::now(),
             heard: Instant::now(),
+            nudged: Instant::now(),
             raw: None,
             qemu,
         })
@@ -139,6 +144,7 @@ impl<'a> Exchange<'a> {
 
     pub(super) fn run(mut self, progress: &dyn Fn(&BoxStep)) -> Result<BoxExit, BoxError> {
         loop {
+            self.nudge();
             // A box that has just gone away is noticed by reading.
             let _ = self.link.flush();
             let ready = self.wait()?;
@@ -165,6 +171,16 @@ impl<'a> Exchange<'a> {
         }
     }
 
+    /// Whatever is sent is an interrupt in the box.
+    fn nudge(&mut self) {
+        if matches!(self.phase, Phase::Running) && self.nudged.elapsed() >= NUDGE_EVERY {
+            self.nudged = Instant::now();
+            if !self.link.has_queued() {
+                self.link.queue(&Frame::Alive);
+            }
+        }
+    }
+
     fn wait(&self) -> Result<Ready, BoxError> {
         let ended = matches!(self.phase, Phase::Ended(_));
         let booting = matches!(self.phase, Phase::Booting);
@@ -183,10 +199,10 @@ impl<'a> Exchange<'a> {
             fds.push(PollFd::new(fd, PollFlags::IN));
         }
         self.signals.poll_fds(&mut fds);
-        let left = (!ended).then(|| self.time_left());
-        let limit = left.map(|left| Timespec::try_from(left).unwrap_or_default());
-        let count = match poll(&mut fds, limit.as_ref()) {
-            Ok(count) => count,
+        let limit = (!ended).then(|| self.time_left().min(NUDGE_EVERY));
+        let limit = limit.map(|limit| Timespec::try_from(limit).unwrap_or_default());
+        match poll(&mut fds, limit.as_ref()) {
+            Ok(_) => {}
             Err(Errno::INTR) => return Ok(Ready::default()),
             Err(errno) => {
                 return Err(BoxError::Surroundings {
@@ -194,10 +210,10 @@ impl<'a> Exchange<'a> {
                     source: errno.into(),
                 });
             }
-        };
+        }
         let is_ready = |at: usize| fds.get(at).is_some_and(|fd| !fd.revents().is_empty());
         let link = !ended && is_ready(0);
-        let late = left.is_some_and(|left| count == 0 || left.is_zero());
+        let late = !ended && self.time_left().is_zero();
         Ok(Ready {
             link,
             stdin: stdin.is_some_and(is_ready),
@@ -425,22 +441,22 @@ impl<'a> Exchange<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
     use std::process::{Command, Stdio};
-    use std::sync::mpsc::channel;
 
     use super::*;
+    use crate::host::protocol::Decoder;
     use crate::host::session::socket_pair;
 
     /// Far longer than the limit under test.
     const BOUND: Duration = Duration::from_secs(30);
 
-    #[test]
-    fn a_box_that_says_nothing_any_more_is_ended() {
-        let mut command = BoxCommand::new("true").expect("a process has these");
-        command.silence_limit = Duration::from_millis(20);
-        // It does as little as a hung QEMU.
+    /// How the command ends in a box that does what `speak` does, and as little as a hung QEMU beside.
+    fn run(
+        command: &BoxCommand,
+        speak: impl FnOnce(UnixStream) + Send + 'static,
+    ) -> Result<BoxExit, BoxError> {
         let mut child = Command::new("sleep")
             .arg("1000")
             .stderr(Stdio::piped())
@@ -449,20 +465,52 @@ mod tests {
         let stderr = child.stderr.take().expect("piped").into();
         let (agent, far) = socket_pair().expect("sockets");
         let (console, _console_far) = socket_pair().expect("sockets");
-        let (over, wait) = channel::<()>();
         let speaker = std::thread::spawn(move || {
             let mut far = UnixStream::from(far);
-            let mut hello = Vec::new();
-            Frame::Hello(VERSION).encode(&mut hello);
-            far.write_all(&hello).expect("somebody listens");
-            // A caller that waits for ever would take this for the box's end.
-            let _over = wait.recv_timeout(BOUND);
+            say(&mut far, &Frame::Hello(VERSION));
+            speak(far);
         });
         let running = Running { child, stderr };
-        let exchange = Exchange::new(&command, running, agent, console).expect("resources");
-        let error = exchange.run(&|_| {}).expect_err("it hung");
-        drop(over);
+        let exchange = Exchange::new(command, running, agent, console).expect("resources");
+        let exit = exchange.run(&|_| {});
         speaker.join().expect("no panic");
-        assert!(matches!(error, BoxError::Hung { .. }), "{error}");
+        exit
+    }
+
+    fn say(far: &mut UnixStream, frame: &Frame) {
+        let mut bytes = Vec::new();
+        frame.encode(&mut bytes);
+        far.write_all(&bytes).expect("somebody listens");
+    }
+
+    #[test]
+    fn a_box_that_says_nothing_any_more_is_ended() {
+        let mut command = BoxCommand::new("true").expect("a process has these");
+        command.silence_limit = Duration::from_millis(20);
+        let exit = run(&command, |mut far| {
+            // A caller that waits for ever would take this for the box's end.
+            far.set_read_timeout(Some(BOUND)).expect("a socket");
+            while far.read(&mut [0; 4096]).is_ok_and(|count| count > 0) {}
+        });
+        assert!(matches!(exit, Err(BoxError::Hung { .. })), "{exit:?}");
+    }
+
+    #[test]
+    fn a_box_is_nudged_until_it_is_over() {
+        let command = BoxCommand::new("true").expect("a process has these");
+        let exit = run(&command, |mut far| {
+            let (mut decoder, mut nudges) = (Decoder::default(), 0);
+            far.set_read_timeout(Some(BOUND)).expect("a socket");
+            while nudges < 2 {
+                let mut bytes = [0; 4096];
+                let count = far.read(&mut bytes).expect("a nudge");
+                decoder.push(&bytes[..count]);
+                while let Some(frame) = decoder.next().expect("frames") {
+                    nudges += i32::from(frame == Frame::Alive);
+                }
+            }
+            say(&mut far, &Frame::Exit(Ended::Code(7)));
+        });
+        assert!(matches!(exit, Ok(BoxExit::Code(7))), "{exit:?}");
     }
 }
