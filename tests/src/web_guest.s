@@ -75,6 +75,14 @@
     # Where its half of each connection begins: so what it has sent is told by what is acknowledged.
     .set W_FIRST, 0x10000
 
+# Copies a hardware address.
+.macro W_COPY_MAC from, to
+    mov eax, [\from]
+    mov [\to], eax
+    mov ax, [\from + 4]
+    mov [\to + 4], ax
+.endm
+
 kennel_web_guest_start:
     cli
     cld
@@ -202,10 +210,7 @@ w_ignore:
 w_tcp:
     call w_place
     # Back to where it came from.
-    mov eax, [rsi + F_FROM]
-    mov [rdi + F_TO], eax
-    mov ax, [rsi + F_FROM + 4]
-    mov [rdi + F_TO + 4], ax
+    W_COPY_MAC rsi + F_FROM, rdi + F_TO
     mov r9d, [rsi + F_SOURCE]
     mov [rdi + F_TARGET], r9d
     mov eax, [rbp + W_SUMS + r8 * 8]
@@ -283,20 +288,12 @@ w_arp:
     mov rax, [rsi + F_TYPE]
     mov [rdi + F_TYPE], rax
     mov word ptr [rdi + F_ARP_KIND], 0x0200
-    mov eax, [rsi + F_ARP_SENDER]
-    mov [rdi + F_TO], eax
-    mov [rdi + F_ARP_TARGET], eax
-    mov ax, [rsi + F_ARP_SENDER + 4]
-    mov [rdi + F_TO + 4], ax
-    mov [rdi + F_ARP_TARGET + 4], ax
+    W_COPY_MAC rsi + F_ARP_SENDER, rdi + F_TO
+    W_COPY_MAC rsi + F_ARP_SENDER, rdi + F_ARP_TARGET
     mov eax, [rsi + F_ARP_SENDER_IP]
     mov [rdi + F_ARP_TARGET_IP], eax
-    mov eax, [rbp + W_MAC]
-    mov [rdi + F_FROM], eax
-    mov [rdi + F_ARP_SENDER], eax
-    mov ax, [rbp + W_MAC + 4]
-    mov [rdi + F_FROM + 4], ax
-    mov [rdi + F_ARP_SENDER + 4], ax
+    W_COPY_MAC rbp + W_MAC, rdi + F_FROM
+    W_COPY_MAC rbp + W_MAC, rdi + F_ARP_SENDER
     mov eax, [rbp + W_IP]
     mov [rdi + F_ARP_SENDER_IP], eax
     mov eax, F_ARP_END
@@ -316,10 +313,7 @@ w_fill:
     mov [W_RECEIVE + W_AVAIL + 4 + rcx * 2], cx
     mov [W_SEND + W_AVAIL + 4 + rcx * 2], cx
     lea edi, [rax + W_SENT - W_RECEIVED]
-    mov eax, [rbp + W_MAC]
-    mov [rdi + F_FROM], eax
-    mov ax, [rbp + W_MAC + 4]
-    mov [rdi + F_FROM + 4], ax
+    W_COPY_MAC rbp + W_MAC, rdi + F_FROM
     mov word ptr [rdi + F_TYPE], 0x0008
     mov word ptr [rdi + F_VERSION], 0x45
     mov word ptr [rdi + F_FRAGMENT], 0x40
