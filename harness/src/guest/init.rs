@@ -18,7 +18,8 @@
 //!
 //! The guest agent is the distribution's `qemu-ga`. Init starts it where the machine has a virtio console device, on the
 //! port called `org.qemu.guest_agent.0` as soon as that shows up (within 10 s of the start), and does not wait for it.
-//! There is no udev: the link in `/dev/virtio-ports` is made by `agent-start`, and only that one.
+//! There is no udev: the link in `/dev/virtio-ports` is made by `agent-start`, and only that one. A virtio console that
+//! the kernel's command line names (`console=hvc0`) is waited for, for 10 s at most, so that a scenario finds `/dev/hvc0`.
 //!
 //! A machine with a network has `eth0`. Init brings it up and does not wait for it: busybox' DHCP client asks for the
 //! IPv4 address, router and name server (`/etc/resolv.conf`) behind its back, and the kernel makes its IPv6 address of

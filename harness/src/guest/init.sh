@@ -20,6 +20,20 @@ while read -r module; do
     insmod "$module" || echo "kennel: cannot load $module"
 done </kennel/modules
 
+# A virtio console that the command line names is there a while after its driver: the two shake hands first.
+read -r arguments </proc/cmdline
+for argument in $arguments; do
+    case $argument in console=hvc*) ;; *) continue ;; esac
+    set -- /sys/bus/virtio/drivers/virtio_console/virtio*
+    [ -e "$1" ] || break
+    console=${argument#console=}
+    tries=0
+    until [ -e "/dev/${console%%,*}" ] || [ "$tries" -ge 200 ]; do
+        tries=$((tries + 1))
+        sleep 0.05
+    done
+done
+
 # The power button runs /etc/acpi/PWRF/00000080.
 acpid
 
