@@ -14,6 +14,7 @@ mod teller;
 mod validate;
 mod venue;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -45,12 +46,13 @@ type Answer = Result<u8, Failure>;
 /// The `kennel` program.
 #[must_use]
 pub fn main() -> ExitCode {
+    // Reading a command line takes a megabyte that a VM process would keep for good.
+    if is_plain_vm_process(std::env::args_os()) {
+        log_from("warn");
+        return vm_process();
+    }
     let cli = Cli::parse();
-    let level = if cli.verbose { "debug" } else { "warn" };
-    env_logger::Builder::from_env(env_logger::Env::new().filter_or("KENNEL_LOG", level))
-        .format_timestamp(None)
-        .format_target(false)
-        .init();
+    log_from(if cli.verbose { "debug" } else { "warn" });
     match cli.command {
         // Other programs by nature: they answer to kennel, not to a person.
         Command::VmProcess => vm_process(),
@@ -63,6 +65,19 @@ pub fn main() -> ExitCode {
         Command::Guest { what } => answer(guest::guest(&what)),
         Command::Host { what } => answer(host::host(what)),
     }
+}
+
+/// Whether these are the arguments that a supervisor gives.
+fn is_plain_vm_process(arguments: impl Iterator<Item = OsString>) -> bool {
+    arguments.skip(1).eq([vm_process::SUBCOMMAND])
+}
+
+/// Logs from `level` on, unless the environment names another one.
+fn log_from(level: &str) {
+    env_logger::Builder::from_env(env_logger::Env::new().filter_or("KENNEL_LOG", level))
+        .format_timestamp(None)
+        .format_target(false)
+        .init();
 }
 
 fn answer(answer: Answer) -> ExitCode {
@@ -111,6 +126,15 @@ fn vm_process() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn vm_process_is_told_from_a_person_who_asks() {
+        let is = |arguments: &[&str]| is_plain_vm_process(arguments.iter().map(OsString::from));
+        assert!(is(&["kennel", vm_process::SUBCOMMAND]));
+        assert!(!is(&["kennel"]));
+        assert!(!is(&["kennel", vm_process::SUBCOMMAND, "--help"]));
+        assert!(!is(&[vm_process::SUBCOMMAND]));
+    }
 
     #[test]
     fn only_error_numbers_are_left_out() {
