@@ -61,14 +61,15 @@ pub(crate) struct Lab {
     kennel: Kennel,
     qemu: Vec<QemuWatchdog>,
     acted: Receiver<Acted>,
-    each: usize,
+    /// How many of each contender take part, in the order of [`Who::ALL`].
+    each: [usize; 3],
     /// From the clock of QEMU's time stamps to ours.
     offset: i64,
 }
 
 impl Lab {
-    /// `each` of every contender; QEMU only if it is there.
-    pub(crate) fn new(each: usize, with_qemu: bool) -> Result<Self, Trouble> {
+    /// So many floors, so many of ours, and so many QEMUs.
+    pub(crate) fn new(each: usize, qemus: usize) -> Result<Self, Trouble> {
         let (sender, acted) = channel();
         let offset = realtime_to_monotonic();
         let start = |index| {
@@ -83,20 +84,19 @@ impl Lab {
                 told.event != "WATCHDOG" || sender.send(acted).is_ok()
             })
         };
-        let qemus = if with_qemu { each } else { 0 };
         Ok(Self {
             qemu: (0..qemus).map(start).collect::<Result<_, _>>()?,
             floor: Floor::start(each, sender.clone())?,
             kennel: Kennel::start(each, sender)?,
             acted,
-            each,
+            each: [each, each, qemus],
             offset,
         })
     }
 
-    /// Has only so many of each take part.
-    pub(crate) fn use_only(&mut self, each: usize) {
-        self.each = each;
+    /// Has only so many floors and as many of ours take part, and so many QEMUs.
+    pub(crate) fn use_only(&mut self, each: usize, qemus: usize) {
+        self.each = [each, each, qemus.min(self.qemu.len())];
     }
 
     /// Gives every contender's threads a real-time policy.
@@ -136,12 +136,14 @@ impl Lab {
         let begin = Instant::now();
         let mut due: [Vec<u64>; 3] = Default::default();
         let mut slot = 0;
-        for index in 0..self.each {
-            let order = [0_usize, 1, 2].map(|place| if forwards { place } else { 2 - place });
-            for who in order
-                .into_iter()
-                .filter_map(|place| Who::ALL.get(place).copied())
-            {
+        for index in 0..self.each.into_iter().max().unwrap_or(0) {
+            let mut order = Who::ALL;
+            if !forwards {
+                order.reverse();
+            }
+            let each = self.each;
+            let takes_part = |who: &Who| index < each[*who as usize];
+            for who in order.into_iter().filter(takes_part) {
                 std::thread::sleep((apart * slot).saturating_sub(begin.elapsed()));
                 slot += 1;
                 if let Some(at) = self.arm(who, index, stage, whole)? {
@@ -424,7 +426,7 @@ mod tests {
     #[test]
     fn the_floor_and_the_watchdog_act_and_never_early() {
         let session = Session::new(true, None, 1).expect("a session");
-        let mut lab = Lab::new(3, false).expect("timers");
+        let mut lab = Lab::new(3, 0).expect("timers");
         let timeout = Duration::from_millis(50);
         let round = lab.round(&session, timeout, true).expect("a round");
         let counts = round.each_ref().map(Vec::len);

@@ -148,8 +148,15 @@ impl<H: Host> WatchdogDevice<H> {
     /// descriptor is readable.
     pub fn timer_fired(&self) {
         // Empty when the timer was moved since it fired; the device does not mind.
-        let _ = rustix::io::read(&self.timer, &mut [0_u8; 8]);
-        self.with(I6300Esb::timer_fired);
+        let expired = rustix::io::read(&self.timer, &mut [0_u8; 8]).is_ok();
+        self.with(|device, now| {
+            let mut effects = device.timer_fired(now);
+            // One that expired is disarmed: a bite need not wait for the kernel to do it again.
+            if expired && effects.timer == TimerRequest::Disarm {
+                effects.timer = TimerRequest::Keep;
+            }
+            effects
+        });
     }
 
     fn with(&self, act: impl FnOnce(&mut I6300Esb, VmInstant) -> Effects) {
@@ -250,7 +257,7 @@ mod tests {
     use rustix::time::Timespec;
 
     use super::{DeviceMmio, Host, MmioAddress, RestoreDeviceError, RestoreError, WatchdogDevice};
-    use crate::{Config, Event, ResetKind, VmInstant};
+    use crate::{AfterBite, Config, Event, ResetKind, VmInstant};
 
     const BASE: MmioAddress = MmioAddress(0xd000_0000);
     /// VM time starts here on `CLOCK_MONOTONIC`: in 1970, so every deadline has passed on the host.
@@ -297,7 +304,11 @@ mod tests {
     }
 
     fn started() -> WatchdogDevice<ByHand> {
-        let device = WatchdogDevice::new(Config::default(), ByHand::default()).expect("a timerfd");
+        started_with(Config::default())
+    }
+
+    fn started_with(config: Config) -> WatchdogDevice<ByHand> {
+        let device = WatchdogDevice::new(config, ByHand::default()).expect("a timerfd");
         for (offset, value) in [(0, 5_u32), (4, 7)] {
             device.mmio_write(BASE, 0x0c, &[0x80, 0]);
             device.mmio_write(BASE, 0x0c, &[0x86, 0]);
@@ -335,6 +346,18 @@ mod tests {
         let mut read = [0; 2];
         device.mmio_read(BASE, 0x0c, &mut read);
         assert_eq!(read, [0, 2]);
+    }
+
+    #[test]
+    fn one_that_stays_quiet_after_a_bite_leaves_no_timer_armed() {
+        let device = started_with(Config {
+            after_bite: AfterBite::Disarm,
+            ..Config::default()
+        });
+        pass(&device, 12);
+        device.timer_fired();
+        assert!(!ready(&device), "expired, and not armed again");
+        assert_eq!(device.status().bites, 1);
     }
 
     #[test]
