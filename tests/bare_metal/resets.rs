@@ -2,6 +2,7 @@
 //! Every way to a reset, and what survives it.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use kennel_tests::machine::{Machine, Seen};
@@ -68,7 +69,7 @@ fn host_reset() {
     // The payload runs from its start to its end again, in memory that knows nothing of it.
     assert_eq!(machine.line("mark="), "00000000", "RAM was wiped");
     machine.line("done");
-    let (holds, _) = at_rest(&mut machine);
+    let (holds, _) = at_rest(&mut machine, 1);
     assert_eq!(holds.kvm_vms, 1, "no watchdog, and none ready");
 }
 
@@ -81,6 +82,7 @@ fn reset_of_a_bitten_machine() {
     let mut machine = Machine::start('b', Some(pauses));
     let paused = |news: &News| matches!(news, News::Paused { by_watchdog: true }).then_some(());
     machine.news("pause", paused);
+    assert_eq!(machine.line("timed_out="), "00000000");
     assert_eq!(holdings(machine.pid()).kvm_vms, 1);
     machine.tell(&Command::Reset);
     let (_, (cause, count)) = machine.news("reset", reset);
@@ -107,6 +109,7 @@ const THREADS: usize = 3;
 struct Holdings {
     descriptors: usize,
     kvm_vms: usize,
+    kvm_vcpus: usize,
     threads: usize,
 }
 
@@ -120,12 +123,18 @@ fn holdings(pid: u32) -> Holdings {
     let ours = |task: &fs::DirEntry| {
         fs::read_to_string(task.path().join("comm")).is_ok_and(|name| !name.starts_with("kvm"))
     };
-    let is_vm = |descriptor: &fs::DirEntry| {
-        fs::read_link(descriptor.path()).is_ok_and(|it| it.ends_with("anon_inode:kvm-vm"))
+    // Read once: what is being built must not be seen at two moments.
+    let open: Vec<PathBuf> = entries("fd")
+        .filter_map(|descriptor| fs::read_link(descriptor.path()).ok())
+        .collect();
+    let of_kvm = |what: &str| {
+        let is = |it: &&PathBuf| it.to_string_lossy().starts_with(what);
+        open.iter().filter(is).count()
     };
     Holdings {
-        descriptors: entries("fd").count(),
-        kvm_vms: entries("fd").filter(is_vm).count(),
+        descriptors: open.len(),
+        kvm_vms: of_kvm("anon_inode:kvm-vm"),
+        kvm_vcpus: of_kvm("anon_inode:kvm-vcpu"),
         threads: entries("task").filter(ours).count(),
     }
 }
@@ -144,18 +153,25 @@ fn resident_kib(pid: u32) -> u64 {
         .expect("a number")
 }
 
-/// What the process holds while its machine stands still, with its VM built and its vCPU parked.
-fn at_rest(machine: &mut Machine) -> (Holdings, u64) {
+/// What the process holds while its machine stands still, with its VM built, its vCPU parked, and so many KVM VMs.
+fn at_rest(machine: &mut Machine, kvm_vms: usize) -> (Holdings, u64) {
     machine.tell(&Command::Pause);
     machine.news("pause", |news| {
         matches!(news, News::Paused { .. }).then_some(())
     });
-    // A thread that has been joined can still be listed for a moment, so that moment is waited for.
+    // The spare's thread is waited for, and one that has been joined, which can still be listed for a moment. A list
+    // of threads that is read while one ends can miss another, so that their number alone says too little.
     let bound = Instant::now() + Duration::from_secs(20);
-    while holdings(machine.pid()).threads > THREADS && Instant::now() < bound {
+    let holds = loop {
+        let holds = holdings(machine.pid());
+        let built = [holds.kvm_vms, holds.kvm_vcpus] == [kvm_vms; 2];
+        let settled = built && holds.threads == THREADS;
+        if settled || Instant::now() > bound {
+            break holds;
+        }
         std::thread::yield_now();
-    }
-    let found = (holdings(machine.pid()), resident_kib(machine.pid()));
+    };
+    let found = (holds, resident_kib(machine.pid()));
     machine.tell(&Command::Resume);
     found
 }
@@ -178,7 +194,7 @@ fn hundred_bites() {
         if !number.is_multiple_of(10) {
             continue;
         }
-        let (holds, resident) = at_rest(&mut machine);
+        let (holds, resident) = at_rest(&mut machine, 2);
         match &before {
             None => {
                 assert_eq!(holds.threads, THREADS);

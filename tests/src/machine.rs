@@ -39,12 +39,31 @@ impl From<Word> for Seen {
     }
 }
 
+/// How much of the log has been waited for, by source: nothing orders a notice and a line, so that waiting for one
+/// passes over none of the other.
+#[derive(Clone, Copy, Debug, Default)]
+struct Waited {
+    notices: usize,
+    lines: usize,
+}
+
+impl Waited {
+    fn of(&mut self, seen: &Seen) -> &mut usize {
+        match seen {
+            Seen::Line(_) => &mut self.lines,
+            Seen::Notice(_) | Seen::Gone => &mut self.notices,
+        }
+    }
+}
+
 /// A VM process that runs a bare-metal payload.
 #[derive(Debug)]
 pub struct Machine {
     process: VmProcess,
     seen: Receiver<Seen>,
     log: Vec<Seen>,
+    /// Where in the log the next notice and the next line are waited for.
+    waited: Waited,
     kernel: Option<TempPath>,
 }
 
@@ -178,6 +197,7 @@ impl Machine {
             process,
             seen,
             log: vec![],
+            waited: Waited::default(),
             kernel: None,
         }
     }
@@ -217,7 +237,8 @@ impl Machine {
         self.process.tell(command).expect("the VM process listens");
     }
 
-    /// Waits for something to happen and gives what `pick` makes of it.
+    /// Waits for something to happen and gives what `pick` makes of it. What came since the last wait for its kind,
+    /// notice or line, counts.
     ///
     /// # Panics
     ///
@@ -225,20 +246,25 @@ impl Machine {
     #[expect(clippy::panic, reason = "a test whose event does not come has failed")]
     pub fn wait_for<T>(&mut self, what: &str, pick: impl Fn(&Seen) -> Option<T>) -> T {
         let end = Instant::now() + BOUND;
+        let mut place = 0;
         loop {
-            let seen = match self
-                .seen
-                .recv_timeout(end.saturating_duration_since(Instant::now()))
-            {
-                Ok(seen) => seen,
+            while let Some(seen) = self.log.get(place) {
+                place += 1;
+                let waited = self.waited.of(seen);
+                if place > *waited
+                    && let Some(found) = pick(seen)
+                {
+                    *waited = place;
+                    return found;
+                }
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            match self.seen.recv_timeout(left) {
+                Ok(seen) => self.log.push(seen),
                 Err(RecvTimeoutError::Timeout) => {
                     panic!("no {what} within {BOUND:?}: {:#?}", self.log)
                 }
                 Err(RecvTimeoutError::Disconnected) => panic!("no {what}: {:#?}", self.log),
-            };
-            self.log.push(seen.clone());
-            if let Some(found) = pick(&seen) {
-                return found;
             }
         }
     }
