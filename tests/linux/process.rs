@@ -267,7 +267,7 @@ fn memory(image: &Image) {
     );
     kill_process(live.pid(), Signal::TERM).expect("alive");
     live.child.wait().expect("a child");
-    // With an optimised program's code, whole, it is held to 5 MiB by the benchmarks' gates.
+    // With an optimised program's code, whole, it is held by the benchmarks' gates.
     assert!(rest <= 4 << 10, "{rest} KiB");
 }
 
