@@ -243,12 +243,17 @@ impl Machine {
         }
     }
 
-    /// While the supervisor is told, the vCPUs are on their way out of the guest already.
+    /// What does not wait for the supervisor to be told: an NMI is on its way into the guest meanwhile, and
+    /// vCPUs that have to leave it are on their way out.
     fn get_ready(&self, steps: &[Step]) {
+        let Some(incarnation) = &self.incarnation else {
+            return;
+        };
+        if steps.contains(&Step::InjectNmi) {
+            incarnation.vcpus.iter().for_each(Vcpu::inject_nmi);
+        }
         let resets = steps.iter().any(|step| matches!(step, Step::Reset(_)));
-        if let Some(incarnation) = &self.incarnation
-            && (resets || steps.contains(&Step::Freeze))
-        {
+        if resets || steps.contains(&Step::Freeze) {
             incarnation.kick(resets);
         }
     }
@@ -271,12 +276,8 @@ impl Machine {
                     now = self.board.clock.now();
                 }
                 Step::Thaw => self.thaw_frozen(),
-                Step::InjectNmi => {
-                    self.incarnation
-                        .iter()
-                        .flat_map(|one| &one.vcpus)
-                        .for_each(Vcpu::inject_nmi);
-                }
+                // It is on its way since before the first step.
+                Step::InjectNmi => {}
                 Step::PressPowerButton => self.board.power.press_power_button(),
                 Step::ArmGrace(instant) => self.grace.arm(instant),
                 Step::End(ending) => return Outcome::Ended(ending),

@@ -17,6 +17,10 @@ use crate::mailbox::Mailbox;
 
 pub use kick::install_handler;
 
+/// Looks at a vCPU thread's seat before its waiter sleeps: it is out of the guest in a fraction of the time that a sleeper
+/// takes to wake on an idle CPU. Some 0.1 ms altogether.
+const LOOKS: u32 = 200;
+
 /// What a vCPU thread is told to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {
@@ -60,6 +64,18 @@ impl Shared {
             unparked();
         }
         run
+    }
+
+    /// Waits until the thread is where `is` wants it. It looks a while before it sleeps.
+    fn wait_until(&self, is: impl Fn(&Seat) -> bool) {
+        for _ in 0..LOOKS {
+            if is(&self.seat.lock()) {
+                return;
+            }
+            std::thread::yield_now();
+        }
+        let mut seat = self.seat.lock();
+        self.changed.wait_while(&mut seat, |seat| !is(seat));
     }
 
     /// The thread's own wish to wait for the machine's next order.
@@ -129,10 +145,7 @@ impl Vcpu {
 
     /// Waits until the thread stands outside the guest.
     pub fn wait_parked(&self) {
-        let mut seat = self.shared.seat.lock();
-        self.shared
-            .changed
-            .wait_while(&mut seat, |seat| !seat.parked);
+        self.shared.wait_until(|seat| seat.parked);
     }
 
     /// Takes the vCPU out of the guest for good; [`Vcpu::wait_finished`] tells when it is.
@@ -144,10 +157,7 @@ impl Vcpu {
 
     /// Waits until the vCPU has left guest memory alone for good. Its thread then only closes it.
     pub fn wait_finished(&self) {
-        let mut seat = self.shared.seat.lock();
-        self.shared
-            .changed
-            .wait_while(&mut seat, |seat| !seat.finished);
+        self.shared.wait_until(|seat| seat.finished);
     }
 
     /// Gives the vCPU an NMI; a parked one takes it when it runs on.
