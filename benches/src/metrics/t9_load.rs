@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! T9: how late a bite comes on a busy machine.
 
-use std::hint::spin_loop;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::Metric;
@@ -12,6 +8,7 @@ use super::t1_expiry::{self, NAMES};
 use crate::Trouble;
 use crate::contender::qemu_version;
 use crate::lateness::Lab;
+use crate::load::hogs::Hogs;
 use crate::result::{Measured, Series, Target, Verdict};
 use crate::session::Session;
 use crate::statistics::Ratio;
@@ -32,34 +29,6 @@ pub(super) const METRIC: Metric = Metric {
 const TIMEOUT: Duration = Duration::from_secs(1);
 const EACH: usize = 3;
 
-/// Threads that compute until this is dropped.
-struct Hogs(Arc<AtomicBool>, Vec<JoinHandle<()>>);
-
-impl Hogs {
-    fn start() -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let hog = |_| {
-            let stop = Arc::clone(&stop);
-            std::thread::spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    spin_loop();
-                }
-            })
-        };
-        let hogs = (0..2).map(hog).collect();
-        Self(stop, hogs)
-    }
-}
-
-impl Drop for Hogs {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-        for hog in self.1.drain(..) {
-            let _ended = hog.join();
-        }
-    }
-}
-
 fn measure(session: &Session, measured: &mut Measured) -> Result<(), Trouble> {
     let with_qemu = qemu_version().is_some();
     for (part, policy) in [(0.0, "ordinary policy"), (0.5, "SCHED_FIFO")] {
@@ -73,7 +42,7 @@ fn measure(session: &Session, measured: &mut Measured) -> Result<(), Trouble> {
                 .push(format!("{policy}: left out: {trouble}"));
             break;
         }
-        let hogs = Hogs::start();
+        let hogs = Hogs::start(2);
         let mut all: [Vec<Vec<u64>>; 3] = Default::default();
         let noise = session.blocks(session.times(24, 4), |index| {
             let round = lab.round(session, TIMEOUT, index % 2 == 0)?;
