@@ -46,7 +46,7 @@ type Answer = Result<u8, Failure>;
 /// The `kennel` program.
 #[must_use]
 pub fn main() -> ExitCode {
-    // Reading a command line takes a megabyte that a VM process would keep for good.
+    // Reading a command line takes 0.8 MiB that a VM process would keep for good.
     if is_plain_vm_process(std::env::args_os()) {
         log_from("warn");
         return vm_process();
