@@ -208,6 +208,9 @@ impl DeviceMmio for Watchdog {
 
     fn mmio_write(&self, _base: MmioAddress, offset: MmioAddressOffset, data: &[u8]) {
         let mut inner = self.inner.lock();
+        if inner.device.unlock_step(offset, data) {
+            return;
+        }
         let effects = inner.device.mmio_write(self.clock.now(), offset, data);
         self.apply(&mut inner, effects);
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The public face: accesses in, [`Effects`] out, with the one lazily armed timer.
 
-use crate::config::Config;
+use crate::config::{AfterBite, Config};
 use crate::countdown::{Mode, Stage};
 use crate::effects::{Effects, Events};
 use crate::packed::Packed;
@@ -139,6 +139,21 @@ impl I6300Esb {
         read_lanes(offset, data, 0..spec::BAR_SIZE, |dword| {
             seen.registers.mmio_read(dword)
         });
+    }
+
+    /// Does a write to BAR 0 if it is a key of the unlock sequence, at whatever time: it need not know it. False if it is
+    /// not: nothing is done, and [`Self::mmio_write`] must follow.
+    ///
+    /// Two of the three writes of a ping are keys, so this saves the reading of two clocks. A key and the end of a stage
+    /// come to the same in either order, unless the device resets itself when it bites: with
+    /// [`AfterBite::Disarm`] this is always false.
+    #[inline]
+    pub fn unlock_step(&mut self, offset: u64, data: &[u8]) -> bool {
+        if self.config.after_bite == AfterBite::Disarm {
+            return false;
+        }
+        Lanes::within_dword(offset, data)
+            .is_some_and(|(dword, lanes)| self.watchdog.registers.unlock_step(dword, lanes))
     }
 
     /// Writes BAR 0 at `offset` from its start. Bytes beyond the BAR are ignored. Any width and alignment.

@@ -229,7 +229,13 @@ impl<H: Host> DeviceMmio for WatchdogDevice<H> {
     }
 
     fn mmio_write(&self, _base: MmioAddress, offset: MmioAddressOffset, data: &[u8]) {
-        self.with(|device, now| device.mmio_write(now, offset, data));
+        let mut device = self.lock();
+        if device.unlock_step(offset, data) {
+            return;
+        }
+        let now = self.host.now();
+        let effects = device.mmio_write(now, offset, data);
+        self.apply(device, now, effects);
     }
 }
 

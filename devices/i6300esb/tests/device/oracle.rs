@@ -309,12 +309,14 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 struct Pair {
     oracle: Oracle,
     machine: Machine,
+    /// Keys of the unlock sequence are written without a look at the clock.
+    keys_apart: bool,
     /// Nanoseconds and clocks of one unit of time.
     unit: (u64, u64),
 }
 
 impl Pair {
-    fn new(clock: ClockRate, after_bite: AfterBite) -> Self {
+    fn new(clock: ClockRate, after_bite: AfterBite, keys_apart: bool) -> Self {
         let unit = if clock == ClockRate::NS_30 {
             (30, 1)
         } else {
@@ -328,6 +330,7 @@ impl Pair {
         Self {
             oracle: Oracle::new(after_bite),
             machine: Machine::new(config),
+            keys_apart,
             unit,
         }
     }
@@ -349,6 +352,9 @@ impl Pair {
             Op::Mmio(offset, data) => {
                 self.oracle
                     .mmio_write(usize::try_from(*offset).expect("small"), data);
+                if self.keys_apart && self.machine.device.unlock_step(*offset, data) {
+                    return;
+                }
                 let effects = self
                     .machine
                     .device
@@ -436,7 +442,12 @@ impl Pair {
 }
 
 fn agree(clock: ClockRate, after_bite: AfterBite, ops: &[Op]) {
-    let mut pair = Pair::new(clock, after_bite);
+    for keys_apart in [false, true] {
+        agree_with(Pair::new(clock, after_bite, keys_apart), ops);
+    }
+}
+
+fn agree_with(mut pair: Pair, ops: &[Op]) {
     for op in ops {
         pair.run(op);
         pair.compare();

@@ -42,6 +42,30 @@ fn a_deadline_moved_earlier_moves_the_timer() {
 }
 
 #[test]
+fn keys_count_at_whatever_time_and_nothing_else_does() {
+    for after_bite in [AfterBite::Rearm, AfterBite::Halt, AfterBite::Disarm] {
+        let mut machine = Machine::new(Config {
+            after_bite,
+            ..Config::default()
+        });
+        machine.start(10, 10, 3);
+        // The host has not served the bite, which resets the device if it disarms.
+        machine.stall(21 * TICK);
+        for (key, is_next) in [(0x80, true), (0x86, true), (0x86, false), (0x100, false)] {
+            let done = machine.device.unlock_step(0x0c, &u16::to_le_bytes(key));
+            let wanted = is_next && after_bite != AfterBite::Disarm;
+            assert_eq!(done, wanted, "{after_bite:?}, {key:#x}");
+            if !done && is_next {
+                machine.write(0x0c, 2, key.into());
+            }
+        }
+        // Done or refused, a key that was not the next one has left no mark.
+        machine.write(0x00, 4, 7);
+        assert_eq!(machine.read(0x00, 4), 7, "{after_bite:?}");
+    }
+}
+
+#[test]
 fn a_late_ping_does_not_rescue() {
     let mut machine = Machine::new(Config::default());
     machine.start(10, 10, 3);
