@@ -42,11 +42,29 @@ struct Seat {
 struct Shared {
     seat: Mutex<Seat>,
     changed: Condvar,
+    /// Set after an order or an NMI, before the kick: the thread looks at this alone between two exits.
+    attention: AtomicBool,
     nmi: AtomicBool,
+    /// Written by the thread alone.
     exits: AtomicU64,
 }
 
 impl Shared {
+    fn call(&self) {
+        self.attention.store(true, Ordering::Release);
+    }
+
+    /// Whether it was called since; an order or an NMI that is there already is seen after this.
+    fn is_called(&self) -> bool {
+        self.attention.load(Ordering::Acquire) && self.attention.swap(false, Ordering::AcqRel)
+    }
+
+    /// No other thread writes it, so no locked instruction is needed.
+    fn count_exit(&self) {
+        let before = self.exits.load(Ordering::Relaxed);
+        self.exits.store(before.wrapping_add(1), Ordering::Relaxed);
+    }
+
     /// Waits, parked, until the order is something else; true to run, false to finish.
     fn wait_for_run(&self, mut unparked: impl FnMut()) -> bool {
         let mut seat = self.seat.lock();
@@ -83,6 +101,7 @@ impl Shared {
         let mut seat = self.seat.lock();
         if seat.order == Order::Run {
             seat.order = Order::Park;
+            self.call();
         }
     }
 }
@@ -117,6 +136,7 @@ impl Vcpu {
                 finished: false,
             }),
             changed: Condvar::new(),
+            attention: AtomicBool::new(true),
             nmi: AtomicBool::new(false),
             exits: AtomicU64::new(0),
         });
@@ -163,6 +183,7 @@ impl Vcpu {
     /// Gives the vCPU an NMI; a parked one takes it when it runs on.
     pub fn inject_nmi(&self) {
         self.shared.nmi.store(true, Ordering::Release);
+        self.shared.call();
         self.kick();
     }
 
@@ -180,6 +201,7 @@ impl Vcpu {
             return false;
         }
         seat.order = order;
+        self.shared.call();
         drop(seat);
         self.shared.changed.notify_all();
         true

@@ -2,7 +2,7 @@
 //! The vCPU thread's loop: enter the guest, answer the exit, look at the orders.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, compiler_fence};
 
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
@@ -39,13 +39,9 @@ pub(super) fn thread(mut fd: VcpuFd, shared: &Shared, around: &Surroundings) {
     loop {
         // Before the orders are read: a kick after that read sets it again.
         fd.set_kvm_immediate_exit(0);
-        if !shared.wait_for_run(|| forgive_pause(&fd)) {
+        compiler_fence(Ordering::SeqCst);
+        if shared.is_called() && !attend(&fd, shared) {
             break;
-        }
-        if shared.nmi.swap(false, Ordering::AcqRel)
-            && let Err(error) = fd.nmi()
-        {
-            log::warn!("a vCPU refused an NMI: {error}");
         }
         if let Next::Ask(request) = enter(&mut fd, shared, &mut bus) {
             around.mailbox.post(request);
@@ -59,6 +55,20 @@ pub(super) fn thread(mut fd: VcpuFd, shared: &Shared, around: &Surroundings) {
     drop(registration);
 }
 
+/// Does what the thread was called for; false to finish.
+#[cold]
+fn attend(fd: &VcpuFd, shared: &Shared) -> bool {
+    if !shared.wait_for_run(|| forgive_pause(fd)) {
+        return false;
+    }
+    if shared.nmi.swap(false, Ordering::AcqRel)
+        && let Err(error) = fd.nmi()
+    {
+        log::warn!("a vCPU refused an NMI: {error}");
+    }
+    true
+}
+
 /// Keeps the guest's own lockup detectors from taking the pause for a hang.
 fn forgive_pause(fd: &VcpuFd) {
     if let Err(error) = fd.kvmclock_ctrl() {
@@ -70,7 +80,7 @@ fn enter(fd: &mut VcpuFd, shared: &Shared, bus: &mut View) -> Next {
     match fd.run() {
         Ok(exit) => {
             // Before the answer, so that whoever sees what it does finds it counted.
-            shared.exits.fetch_add(1, Ordering::Relaxed);
+            shared.count_exit();
             answer(exit, bus)
         }
         Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => Next::Continue,
