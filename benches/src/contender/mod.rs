@@ -6,6 +6,7 @@ pub(crate) mod floor_vcpu;
 pub(crate) mod floor_vm;
 pub(crate) mod kvm_counts;
 pub(crate) mod marked;
+pub(crate) mod placed;
 pub(crate) mod qemu_watchdog;
 
 use std::io::Write;
