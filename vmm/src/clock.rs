@@ -16,6 +16,7 @@ use rustix::time::{
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 /// Nanoseconds of `CLOCK_MONOTONIC`.
+#[inline]
 fn host_now() -> u64 {
     to_nanos(clock_gettime(ClockId::Monotonic))
 }
@@ -66,6 +67,7 @@ impl VmClock {
 
     /// VM time now.
     #[must_use]
+    #[inline]
     pub fn now(&self) -> VmInstant {
         VmInstant::from_nanos(match *self.phase.read() {
             Phase::Running { behind } => host_now().saturating_sub(behind),

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use i6300esb::{Config, Effects, I6300Esb, ResetKind, Status, TimerRequest, spec};
+use i6300esb::{Config, Effects, Events, I6300Esb, ResetKind, Status, TimerRequest, spec};
 use kennel_pci::{
     Bar, BarError, ConfigEffects, ConfigWindow, DecodedBars, Identity, InterruptPin, LayoutError,
     Msi, PciFunction, Type0,
@@ -108,6 +108,7 @@ impl Watchdog {
     /// Done under the device's lock: the effects of two vCPUs in the wrong order could leave the
     /// timer disarmed or the line high. Nothing here calls back. The interrupt goes first: it is the one
     /// that the guest waits for.
+    #[inline]
     fn apply(&self, inner: &mut Inner, effects: Effects) {
         if let Some(level) = effects.interrupt {
             self.interrupt(inner, level);
@@ -117,7 +118,14 @@ impl Watchdog {
             TimerRequest::Disarm => self.timer.disarm(),
             TimerRequest::ArmAt(instant) => self.timer.arm(instant),
         }
-        for event in effects.events {
+        if !effects.events.is_empty() {
+            self.tell(effects.events);
+        }
+    }
+
+    #[cold]
+    fn tell(&self, events: Events) {
+        for event in events {
             self.mailbox.post(Request::Watchdog(event));
         }
     }
