@@ -296,8 +296,11 @@ impl Machine {
     fn reset(&mut self, cause: ResetCause, tell: &mut Tell<'_>) -> Result<(), MachineError> {
         self.board.interrupts.disconnect();
         let old = self.incarnation.take();
-        old.iter().for_each(Incarnation::finish);
+        // While the vCPUs come out of the guest, as far as it goes without them.
+        old.iter().for_each(|old| old.kick(true));
         let spare = self.spare.take();
+        spare.iter().for_each(Blank::restart_clocks);
+        old.iter().for_each(Incarnation::finish);
         // A host that gave no spare may have no room for two.
         let old = old.filter(|_| spare.is_some());
         // What falls due in the old boot, and is told by its end, is not acted on in the new one.
@@ -328,10 +331,7 @@ impl Machine {
         };
         let entry = boot::load(&self.recipe.memory, &source, self.config.vcpus)?;
         let blank = match spare {
-            Some(spare) => {
-                spare.restart_clocks();
-                spare
-            }
+            Some(spare) => spare,
             None => self.recipe.build()?,
         };
         let around = Surroundings {
