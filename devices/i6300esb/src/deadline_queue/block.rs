@@ -42,6 +42,8 @@ pub(super) struct Block<K> {
     entries: Vec<Entry<K>>,
     /// The tournament of the entries for the earliest deadline; for that of the least key if there are several.
     winners: [u8; FULL],
+    /// Two or more with the earliest deadline, by index, or none: they are taken one after the other without a tournament.
+    alike: u64,
     /// The earliest of the deadlines.
     at: VmInstant,
     /// No key in the block is less.
@@ -59,11 +61,21 @@ pub(super) enum Inserted<K> {
     Split(Block<K>),
 }
 
+/// The index of the lowest bit.
+fn lowest(bits: u64) -> usize {
+    usize::try_from(bits.trailing_zeros()).unwrap_or(FULL)
+}
+
+const fn without_lowest(bits: u64) -> u64 {
+    bits & bits.wrapping_sub(1)
+}
+
 impl<K: Copy + Ord> Block<K> {
     pub(super) fn new(key: K, at: VmInstant) -> Self {
         let mut block = Self {
             entries: Vec::new(),
             winners: [0; FULL],
+            alike: 0,
             at,
             name: key,
         };
@@ -94,13 +106,29 @@ impl<K: Copy + Ord> Block<K> {
 
     /// The one that would be the earliest without it.
     pub(super) fn second(&self) -> Option<(VmInstant, K)> {
+        if self.alike != 0 {
+            let entry = self.entries.get(lowest(without_lowest(self.alike)))?;
+            return Some((self.at, entry.key));
+        }
         let others = tournament::beaten(&self.winners).filter_map(|index| self.entries.get(index));
         others.map(|entry| (entry.at.get(), entry.key)).min()
     }
 
     /// Where the earliest deadline is.
     fn first(&self) -> usize {
+        if self.alike != 0 {
+            return lowest(self.alike);
+        }
         tournament::first(&self.winners)
+    }
+
+    /// Ends the run of those alike, so that the tournament knows all again.
+    fn settle(&mut self) {
+        if self.alike == 0 {
+            return;
+        }
+        self.alike = 0;
+        self.play_many(0..FULL);
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -138,6 +166,7 @@ impl<K: Copy + Ord> Block<K> {
     }
 
     pub(super) fn insert(&mut self, key: K, at: VmInstant) -> Inserted<K> {
+        self.settle();
         match self.find(key) {
             Ok(index) => {
                 self.move_to(index, at);
@@ -163,7 +192,39 @@ impl<K: Copy + Ord> Block<K> {
 
     /// Moves the earliest deadline.
     pub(super) fn move_earliest(&mut self, at: VmInstant) {
+        if self.alike != 0 {
+            return self.move_one_alike(at);
+        }
+        let before = self.at;
         self.move_to(self.first(), at);
+        if self.at == before && at != before {
+            self.find_alike();
+        }
+    }
+
+    fn move_one_alike(&mut self, at: VmInstant) {
+        if at <= self.at {
+            self.settle();
+            return self.move_to(self.first(), at);
+        }
+        if let Some(entry) = self.entries.get_mut(lowest(self.alike)) {
+            entry.at = Packed::new(at);
+        }
+        self.alike = without_lowest(self.alike);
+        // The last one has the tournament to itself again.
+        if without_lowest(self.alike) == 0 {
+            self.settle();
+        }
+    }
+
+    /// There are more with the earliest deadline, as is so when many are armed at once. Looked for only when one is met.
+    #[cold]
+    fn find_alike(&mut self) {
+        let of = |(index, entry): (usize, &Entry<K>)| u64::from(entry.at.get() == self.at) << index;
+        let alike = self.entries.iter().enumerate().map(of).sum();
+        if without_lowest(alike) != 0 {
+            self.alike = alike;
+        }
     }
 
     fn move_to(&mut self, index: usize, at: VmInstant) {
@@ -175,6 +236,7 @@ impl<K: Copy + Ord> Block<K> {
 
     /// Parts with the upper half.
     fn split(&mut self) -> Self {
+        self.settle();
         let entries = self.entries.split_off(HALF);
         let name = entries.first().map_or(self.name, |entry| entry.key);
         let mut upper = Self {
@@ -190,6 +252,7 @@ impl<K: Copy + Ord> Block<K> {
 
     /// Whether the key had a deadline.
     pub(super) fn remove(&mut self, key: K) -> bool {
+        self.settle();
         let found = self.find(key);
         if let Ok(index) = found {
             self.remove_at(index);
@@ -198,6 +261,7 @@ impl<K: Copy + Ord> Block<K> {
     }
 
     pub(super) fn remove_earliest(&mut self) {
+        self.settle();
         self.remove_at(self.first());
     }
 
@@ -220,6 +284,7 @@ impl<K: Copy + Ord> Block<K> {
 
     /// Takes in the next block.
     pub(super) fn join(&mut self, upper: Self) {
+        self.settle();
         self.entries.reserve_exact(upper.entries.len());
         self.entries.extend(upper.entries);
         self.play_many(0..FULL);
