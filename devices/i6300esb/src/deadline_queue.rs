@@ -331,6 +331,25 @@ mod tests {
     }
 
     #[test]
+    fn one_of_many_alike_can_be_put_back_anywhere() {
+        // Among five alike, the second of a run is put back: later, alike, earlier.
+        for (back, then) in [(11, [3, 4, 5]), (10, [2, 3, 4]), (9, [2, 3, 4])] {
+            let mut queue = DeadlineQueue::new();
+            for key in 1..=5 {
+                queue.record(key, TimerRequest::ArmAt(at(10)));
+            }
+            for (key, back) in [(1, 20), (2, back)] {
+                assert_eq!(queue.pop_due(at(10)), Some(key));
+                queue.record(key, TimerRequest::ArmAt(at(back)));
+            }
+            for key in then {
+                assert_eq!(queue.pop_due(at(10)), Some(key), "put back at {back}");
+                queue.record(key, TimerRequest::ArmAt(at(30)));
+            }
+        }
+    }
+
+    #[test]
     fn a_device_that_is_put_back_allocates_nothing() {
         let mut queue = DeadlineQueue::new();
         for key in 0..1_000_u64 {
