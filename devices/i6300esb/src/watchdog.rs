@@ -81,27 +81,31 @@ impl Watchdog {
         }
     }
 
+    /// The round goes from step to step by value: read again right after it was written piece by piece, it would have to
+    /// wait for that.
     #[cold]
     fn catch_up(&mut self, config: &Config, now: VmInstant) {
+        let mut next = self.round;
         for _ in 0..MAX_STEPS {
-            let Some(round) = self.round.filter(|round| round.expiry.is_over(now)) else {
-                return;
+            let Some(round) = next.filter(|round| round.expiry.is_over(now)) else {
+                break;
             };
-            match (round.mode, round.stage) {
-                (Mode::Watchdog, Stage::First) => self.end_first_stage(config, round),
+            next = match (round.mode, round.stage) {
+                (Mode::Watchdog, Stage::First) => Some(self.end_first_stage(config, round)),
                 (Mode::Watchdog, Stage::Second) => self.end_second_stage(config, round, now),
                 (Mode::FreeRunning, _) => self.end_free_running(config, round, now),
             }
         }
+        self.round = next;
     }
 
-    fn end_first_stage(&mut self, config: &Config, round: Round) {
+    fn end_first_stage(&mut self, config: &Config, round: Round) -> Round {
         self.registers.interrupt_active = true;
         self.note_first_stages(1, round.expiry.at, !round.repeated);
-        self.round = Some(round.into_second_stage(&self.registers.program(), config.clock));
+        round.into_second_stage(&self.registers.program(), config.clock)
     }
 
-    fn end_second_stage(&mut self, config: &Config, round: Round, now: VmInstant) {
+    fn end_second_stage(&mut self, config: &Config, round: Round, now: VmInstant) -> Option<Round> {
         let at = round.expiry.at;
         let acts = self.registers.output_enabled();
         if acts {
@@ -110,23 +114,26 @@ impl Watchdog {
             self.counters.muted_bites = self.counters.muted_bites.saturating_add(1);
         }
         match config.after_bite {
-            AfterBite::Rearm => self.start_over(config, round.expiry, now),
-            AfterBite::Disarm if acts => self.disarm_as_qemu(config),
-            AfterBite::Disarm | AfterBite::Halt => self.round = None,
+            AfterBite::Rearm => Some(self.start_over(config, round.expiry, now)),
+            AfterBite::Disarm if acts => {
+                self.reset_as_qemu(config);
+                None
+            }
+            AfterBite::Disarm | AfterBite::Halt => None,
         }
     }
 
-    /// Starts over at `at`, passing by the whole rounds that are over by `now`.
-    fn start_over(&mut self, config: &Config, at: Expiry, now: VmInstant) {
+    /// The round that starts over at `at`, past the whole rounds that are over by `now`.
+    fn start_over(&mut self, config: &Config, at: Expiry, now: VmInstant) -> Round {
         let program = self.registers.program();
         let start = match program.mode {
             Mode::Watchdog => self.pass_whole_rounds(config, &program, at, now),
             Mode::FreeRunning => at,
         };
-        self.round = Some(Round {
+        Round {
             repeated: true,
             ..Round::start(&program, start, config.clock)
-        });
+        }
     }
 
     fn pass_whole_rounds(
@@ -160,7 +167,7 @@ impl Watchdog {
     }
 
     /// Free-running mode: every expiry toggles the output; turning active is the bite.
-    fn end_free_running(&mut self, config: &Config, round: Round, now: VmInstant) {
+    fn end_free_running(&mut self, config: &Config, round: Round, now: VmInstant) -> Option<Round> {
         let clock = config.clock;
         let program = self.registers.program();
         let more = match program.mode {
@@ -185,28 +192,27 @@ impl Watchdog {
             );
             match config.after_bite {
                 AfterBite::Rearm => {}
-                AfterBite::Disarm => return self.disarm_as_qemu(config),
-                AfterBite::Halt => {
-                    self.round = None;
-                    return;
+                AfterBite::Disarm => {
+                    self.reset_as_qemu(config);
+                    return None;
                 }
+                AfterBite::Halt => return None,
             }
         } else {
             self.counters.muted_bites = self.counters.muted_bites.saturating_add(turns);
         }
-        self.round = Some(Round {
+        Some(Round {
             repeated: true,
             output_active: program.mode == Mode::FreeRunning
                 && round.output_active ^ (more & 1 == 0),
             ..Round::start(&program, expiry(more), clock)
-        });
+        })
     }
 
-    /// QEMU behaviour: the device resets itself; the timed-out flag stays.
-    fn disarm_as_qemu(&mut self, config: &Config) {
+    /// QEMU behaviour: the device resets itself, and counts no more; the timed-out flag stays.
+    fn reset_as_qemu(&mut self, config: &Config) {
         self.registers.reset();
         self.reprogram(config);
-        self.round = None;
     }
 
     fn note_first_stages(&mut self, count: u64, due: VmInstant, fresh: bool) {
