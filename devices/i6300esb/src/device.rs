@@ -3,7 +3,7 @@
 
 use crate::config::{AfterBite, Config};
 use crate::countdown::{Mode, Stage};
-use crate::effects::{Effects, Events};
+use crate::effects::{Bite, Effects, Events, FirstStage};
 use crate::packed::Packed;
 use crate::registers::{DataPhases, Lanes, Written, read_lanes};
 use crate::reports::{Reports, WAKE_INTERVAL_NS};
@@ -77,6 +77,14 @@ pub struct I6300Esb {
     bite_reports: Reports,
     // Volatile state.
     watchdog: Watchdog,
+}
+
+/// What the guest or a bite switched.
+#[derive(Copy, Clone, Debug, Default)]
+pub(crate) struct Switched {
+    disarmed: bool,
+    armed: bool,
+    locked: bool,
 }
 
 impl I6300Esb {
@@ -190,9 +198,7 @@ impl I6300Esb {
     #[cold]
     #[inline(never)]
     fn settle_quietly(&mut self, now: VmInstant) -> Effects {
-        let mut effects = Effects::none();
-        self.settle(now, &mut effects);
-        effects
+        self.settle(now, Switched::default())
     }
 
     #[cold]
@@ -267,18 +273,19 @@ impl I6300Esb {
     pub fn reset(&mut self, now: VmInstant, kind: ResetKind) -> Effects {
         let was_armed = self.watchdog.registers.enabled();
         self.watchdog.advance(&self.config, now);
-        let mut effects = Effects::none();
-        self.report(now, &mut effects.events);
-        if was_armed {
-            effects.events.set_disarmed();
-        }
+        let reported = self.report(now);
         match kind {
             ResetKind::Platform => self.watchdog.reset(&self.config),
             ResetKind::PowerOn => self.watchdog = Watchdog::power_on(&self.config),
         }
         self.first_stage_reports = Reports::default();
         self.bite_reports = Reports::default();
-        self.settle(now, &mut effects);
+        let switched = Switched {
+            disarmed: was_armed,
+            ..Switched::default()
+        };
+        let mut effects = self.settle(now, switched);
+        (effects.events.first_stage, effects.events.bite) = reported;
         effects
     }
 
@@ -333,59 +340,66 @@ impl I6300Esb {
     }
 
     /// Expiries first, then the access, then everything that follows from both.
+    #[inline]
     fn access(&mut self, now: VmInstant, act: impl FnOnce(&mut Watchdog, &Config)) -> Effects {
-        let mut effects = Effects::none();
-        let events = &mut effects.events;
         let was_armed = self.watchdog.registers.enabled();
         self.watchdog.advance(&self.config, now);
-        let armed = self.watchdog.registers.enabled();
-        if was_armed && !armed {
-            events.set_disarmed();
-        }
+        let stayed_armed = self.watchdog.registers.enabled();
         let was_locked = self.watchdog.registers.locked();
         act(&mut self.watchdog, &self.config);
-        match (armed, self.watchdog.registers.enabled()) {
-            (false, true) => events.set_armed(),
-            (true, false) => events.set_disarmed(),
-            _ => {}
-        }
-        if !was_locked && self.watchdog.registers.locked() {
-            events.set_locked();
-        }
-        self.settle(now, &mut effects);
-        effects
+        let registers = &self.watchdog.registers;
+        let armed = registers.enabled();
+        let switched = Switched {
+            disarmed: (was_armed && !stayed_armed) || (stayed_armed && !armed),
+            armed: !stayed_armed && armed,
+            locked: !was_locked && registers.locked(),
+        };
+        self.settle(now, switched)
     }
 
     /// Compares the device with what the embedder was last told, and tells the rest.
     #[inline(never)]
-    pub(crate) fn settle(&mut self, now: VmInstant, effects: &mut Effects) {
-        self.report(now, &mut effects.events);
+    pub(crate) fn settle(&mut self, now: VmInstant, switched: Switched) -> Effects {
+        let Switched {
+            disarmed,
+            armed,
+            locked,
+        } = switched;
+        let (first_stage, bite) = self.report(now);
         let level = self.watchdog.registers.interrupt_level();
-        effects.interrupt = (level != self.interrupt).then_some(level);
+        let interrupt = (level != self.interrupt).then_some(level);
         self.interrupt = level;
-        effects.timer = self.move_timer();
-    }
-
-    fn report(&mut self, now: VmInstant, events: &mut Events) {
-        if self.watchdog.has_unreported() {
-            self.report_what_is_allowed(now, events);
+        // Made at once: copied right after it was written part by part, it would have to wait for that.
+        Effects {
+            interrupt,
+            timer: self.move_timer(),
+            events: Events {
+                first_stage,
+                bite,
+                disarmed,
+                armed,
+                locked,
+            },
         }
     }
 
-    #[cold]
-    fn report_what_is_allowed(&mut self, now: VmInstant, events: &mut Events) {
+    /// What may be reported now.
+    #[inline]
+    fn report(&mut self, now: VmInstant) -> (Option<FirstStage>, Option<Bite>) {
+        let (mut first_stage, mut bite) = (None, None);
         if let Some(pending) = &self.watchdog.first_stage
             && self.first_stage_reports.admit(now, pending.fresh)
         {
-            events.set_first_stage(pending.what());
+            first_stage = Some(pending.what());
             self.watchdog.first_stage = None;
         }
         if let Some(pending) = &self.watchdog.bites
             && self.bite_reports.admit(now, pending.fresh)
         {
-            events.set_bite(pending.what().into());
+            bite = Some(pending.what().into());
             self.watchdog.bites = None;
         }
+        (first_stage, bite)
     }
 
     /// A deadline that moved later leaves the timer alone: it will fire too early, and be moved then.

@@ -94,11 +94,11 @@ pub enum Event {
 /// The few events one call can bring: at most one of each kind.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Events {
-    first_stage: Option<FirstStage>,
-    bite: Option<Bite>,
-    disarmed: bool,
-    armed: bool,
-    locked: bool,
+    pub(crate) first_stage: Option<FirstStage>,
+    pub(crate) bite: Option<Bite>,
+    pub(crate) disarmed: bool,
+    pub(crate) armed: bool,
+    pub(crate) locked: bool,
 }
 
 impl Events {
@@ -147,26 +147,6 @@ impl Events {
     #[must_use]
     pub fn contains(&self, event: Event) -> bool {
         self.iter().any(|each| each == event)
-    }
-
-    pub(crate) const fn set_first_stage(&mut self, first_stage: FirstStage) {
-        self.first_stage = Some(first_stage);
-    }
-
-    pub(crate) const fn set_bite(&mut self, bite: Bite) {
-        self.bite = Some(bite);
-    }
-
-    pub(crate) const fn set_disarmed(&mut self) {
-        self.disarmed = true;
-    }
-
-    pub(crate) const fn set_armed(&mut self) {
-        self.armed = true;
-    }
-
-    pub(crate) const fn set_locked(&mut self) {
-        self.locked = true;
     }
 }
 
@@ -243,11 +223,9 @@ mod tests {
         };
         let mut events = Events::NONE;
         assert!(events.is_empty());
-        events.set_locked();
-        events.set_armed();
-        events.set_disarmed();
-        events.set_first_stage(first_stage);
-        events.set_bite(bite(9));
+        (events.locked, events.armed, events.disarmed) = (true, true, true);
+        events.first_stage = Some(first_stage);
+        events.bite = Some(bite(9));
         assert!(!events.is_empty());
         let order = [
             Event::FirstStage(first_stage),
@@ -257,7 +235,7 @@ mod tests {
             Event::Locked,
         ];
         assert_eq!(events.iter().collect::<Vec<_>>(), order);
-        events.set_bite(bite(3));
+        events.bite = Some(bite(3));
         assert_eq!(
             events.iter().next(),
             Some(Event::Bite(bite(3))),

@@ -5,7 +5,7 @@ use core::fmt;
 
 use crate::config::Config;
 use crate::countdown::{ClockRate, Expiry, Mode, Round, Stage};
-use crate::device::I6300Esb;
+use crate::device::{I6300Esb, Switched};
 use crate::effects::{Bite, Effects, FirstStage};
 use crate::packed::Packed;
 use crate::pending::Pending;
@@ -255,8 +255,7 @@ impl I6300Esb {
     ) -> Result<(Self, Effects), RestoreError> {
         let watchdog = check_and_build(&config, state, now)?;
         let mut device = Self::from_watchdog(config, watchdog);
-        let mut effects = Effects::none();
-        device.settle(now, &mut effects);
+        let mut effects = device.settle(now, Switched::default());
         effects.interrupt = Some(watchdog.registers.interrupt_level());
         if effects.timer == TimerRequest::Keep {
             effects.timer = TimerRequest::Disarm;
