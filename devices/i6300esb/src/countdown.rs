@@ -78,7 +78,11 @@ impl ClockRate {
         let parts = clocks
             .checked_mul(u64::from(self.numerator))?
             .checked_sub(u64::from(start.ahead))?;
-        let (whole, rest) = (parts / denominator, parts % denominator);
+        // Whole nanoseconds a clock are usual, and a division is slow.
+        let (whole, rest) = match denominator {
+            NonZeroU64::MIN => (parts, 0),
+            denominator => (parts / denominator, parts % denominator),
+        };
         let (whole, ahead) = match denominator.get().checked_sub(rest) {
             Some(ahead) if rest > 0 => (whole.saturating_add(1), ahead),
             _ => (whole, 0),
@@ -125,7 +129,12 @@ impl ClockRate {
             .nanos_since(start.at)
             .checked_mul(u64::from(self.denominator.get()))?
             .checked_add(u64::from(start.ahead))?;
-        elapsed.checked_div(period.checked_mul(u64::from(self.numerator))?)
+        let period = period.checked_mul(u64::from(self.numerator))?;
+        // On time there is none.
+        if elapsed < period {
+            return Some(0);
+        }
+        elapsed.checked_div(period)
     }
 
     #[cold]
