@@ -165,7 +165,6 @@ impl I6300Esb {
     }
 
     /// Writes BAR 0 at `offset` from its start. Bytes beyond the BAR are ignored. Any width and alignment.
-    #[inline]
     pub fn mmio_write(&mut self, now: VmInstant, offset: u64, data: &[u8]) -> Effects {
         // The short way, which the three writes of a ping take: one data phase, and nothing due or to be told.
         if now < self.at_rest_until

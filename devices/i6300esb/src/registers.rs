@@ -268,13 +268,18 @@ impl Registers {
     /// A key of the unlock sequence, where it is the next one; else nothing is done, and false.
     #[inline]
     pub(crate) const fn unlock_step(&mut self, dword: u64, lanes: Lanes) -> bool {
-        let first = matches!(self.unlock, UnlockPhase::FirstKey);
-        self.unlock = match (dword, lanes.set()) {
-            (spec::RELOAD, spec::UNLOCK_KEY1) => UnlockPhase::FirstKey,
-            (spec::RELOAD, spec::UNLOCK_KEY2) if first => UnlockPhase::Unlocked,
-            _ => return false,
-        };
-        true
+        if dword != spec::RELOAD {
+            return false;
+        }
+        if lanes.set() == spec::UNLOCK_KEY1 {
+            self.unlock = UnlockPhase::FirstKey;
+            return true;
+        }
+        let next = lanes.set() == spec::UNLOCK_KEY2 && matches!(self.unlock, UnlockPhase::FirstKey);
+        if next {
+            self.unlock = UnlockPhase::Unlocked;
+        }
+        next
     }
 
     /// Any other write takes the unlock with it, or restarts the sequence if it was not complete.
