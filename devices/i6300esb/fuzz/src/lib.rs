@@ -87,7 +87,13 @@ impl Embedder {
                 offset,
                 length,
                 data,
-            } => self.device.mmio_write(self.now, offset, &data[..length]),
+            } => {
+                // The one that is served late does without the clock what can be done so.
+                if !serve && self.device.unlock_step(offset, &data[..length]) {
+                    return;
+                }
+                self.device.mmio_write(self.now, offset, &data[..length])
+            }
             Op::ConfigWrite {
                 offset,
                 length,
