@@ -201,8 +201,8 @@ impl View {
         }
     }
 
-    /// Guest write to `address`. Inlined, as all a ping runs through: what leaves the guest finds no code in the
-    /// processor's caches, so that each jump costs more than what it leads to.
+    /// Guest write to `address`.
+    // Inlined for pings: an exit finds no code in the processor's caches, and each jump costs.
     #[inline]
     pub fn mmio_write(&mut self, address: u64, data: &[u8]) {
         self.follow();
