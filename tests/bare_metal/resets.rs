@@ -30,6 +30,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         }),
         test("host_reset", host_reset),
         test("reset_of_a_bitten_machine", reset_of_a_bitten_machine),
+        test("new_process_shows_the_old_ones_bite", bitten_elsewhere),
         test("acpi_soft_off_ends_the_machine", soft_off),
         test("a_hundred_bites_leave_nothing_behind", hundred_bites),
     ]
@@ -91,6 +92,18 @@ fn reset_of_a_bitten_machine() {
     assert_eq!(machine.line("timed_out="), "00000200");
     machine.news("second pause", paused);
     assert_eq!(holdings(machine.pid()).kvm_vms, 1);
+}
+
+/// A process that takes the place of one whose watchdog was to reset it: the guest reads the bite once.
+fn bitten_elsewhere() {
+    let bitten = WatchdogConfig {
+        timed_out: true,
+        ..WatchdogConfig::default()
+    };
+    let mut machine = Machine::start('p', Some(bitten));
+    assert_eq!(machine.line("timed_out="), "00000200");
+    machine.news("reset", reset);
+    assert_eq!(machine.line("timed_out="), "00000000");
 }
 
 fn soft_off() {

@@ -124,6 +124,10 @@ pub struct WatchdogConfig {
     /// Offer MSI for the stage-1 interrupt, which the real device does not.
     #[serde(default)]
     pub msi: bool,
+    /// The timed-out flag is set from the start, as after a reset by the watchdog: this machine takes the place of one
+    /// that its watchdog was to reset.
+    #[serde(default)]
+    pub timed_out: bool,
 }
 
 impl Default for WatchdogConfig {
@@ -134,6 +138,7 @@ impl Default for WatchdogConfig {
             after_bite: AfterBite::default(),
             shutdown_grace: Duration::from_secs(30),
             msi: false,
+            timed_out: false,
         }
     }
 }

@@ -74,6 +74,7 @@ impl Watchdog {
                 AfterBite::Disarm => i6300esb::AfterBite::Disarm,
                 AfterBite::Halt => i6300esb::AfterBite::Halt,
             },
+            timed_out: config.timed_out,
             ..Config::default()
         });
         let mut header = header()?;

@@ -13,6 +13,9 @@ pub struct Config {
     pub after_bite: AfterBite,
     /// Revision ID for the PCI header that the embedder shows. Default [`spec::DEFAULT_REVISION`].
     pub revision: u8,
+    /// The timed-out flag as a new device has it: set for a machine that is built anew after a bite, instead of being reset,
+    /// so that its guest finds the flag as after a reset. A power-on reset clears it; a restored state brings its own. Default false.
+    pub timed_out: bool,
 }
 
 impl Default for Config {
@@ -21,6 +24,7 @@ impl Default for Config {
             clock: ClockRate::NS_30,
             after_bite: AfterBite::Rearm,
             revision: spec::DEFAULT_REVISION,
+            timed_out: false,
         }
     }
 }

@@ -88,10 +88,11 @@ pub(crate) struct Switched {
 }
 
 impl I6300Esb {
-    /// A device at power-on: disarmed, unlocked, interrupt low, no timer.
+    /// A device at power-on: disarmed, unlocked, interrupt low, no timer; the timed-out flag as [`Config::timed_out`] says.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        let watchdog = Watchdog::power_on(&config);
+        let mut watchdog = Watchdog::power_on(&config);
+        watchdog.registers.timed_out = config.timed_out;
         Self::from_watchdog(config, watchdog)
     }
 

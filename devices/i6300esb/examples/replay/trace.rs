@@ -51,6 +51,7 @@ pub(crate) const COMPARABLE: Config = Config {
     clock: ClockRate::NS_30,
     after_bite: AfterBite::Disarm,
     revision: 0,
+    timed_out: false,
 };
 
 /// Replays `ops` on a new device, up to the first divergence.

@@ -564,3 +564,23 @@ fn row_25_saved_in_the_middle_it_goes_on_exactly() {
     assert_eq!(device.save(later), state);
     assert_eq!(state.unlock, UnlockPhase::FirstKey);
 }
+
+#[test]
+fn a_device_can_begin_with_the_timed_out_flag_of_the_one_before_it() {
+    let mut machine = Machine::new(Config {
+        timed_out: true,
+        ..Config::default()
+    });
+    assert_eq!(machine.read(0x0c, 2), 0x200);
+    assert_eq!(machine.status().bites, 0, "not this device's bite");
+    machine.reset(ResetKind::Platform);
+    machine.save_and_restore();
+    assert_eq!(machine.read(0x0c, 2), 0x200, "until the guest clears it");
+    machine.unlock(2);
+    machine.write(0x0c, 2, 0x200);
+    machine.save_and_restore();
+    assert_eq!(machine.read(0x0c, 2), 0, "a restored state brings its own");
+    let mut machine = Machine::new(*machine.device.config());
+    machine.reset(ResetKind::PowerOn);
+    assert_eq!(machine.read(0x0c, 2), 0);
+}
