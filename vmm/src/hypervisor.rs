@@ -13,10 +13,11 @@ use kvm_bindings::{
     kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
-use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
 use crate::cpuid;
 use crate::layout;
+use crate::memory::GuestRam;
 
 const KVM_PATH: &str = "/dev/kvm";
 const KVM_API_VERSION: i32 = 12;
@@ -135,7 +136,7 @@ impl Hypervisor {
     /// # Errors
     ///
     /// KVM refuses a step.
-    pub fn build_vm(&self, memory: &GuestMemoryMmap) -> Result<Arc<VmFd>, HypervisorError> {
+    pub fn build_vm(&self, memory: &GuestRam) -> Result<Arc<VmFd>, HypervisorError> {
         let vm = self.kvm.create_vm().map_err(call("create a VM"))?;
         vm.set_identity_map_address(layout::KVM_IDENTITY_MAP)
             .map_err(call("place its identity map"))?;

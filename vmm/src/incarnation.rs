@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use kvm_bindings::{KVM_MP_STATE_RUNNABLE, Msrs, kvm_clock_data, kvm_mp_state, kvm_msr_entry};
 use kvm_ioctls::{VcpuFd, VmFd};
-use vm_memory::GuestMemoryMmap;
 
 use crate::boot::{EntryPoint, registers};
 use crate::hypervisor::{Hypervisor, HypervisorError, call};
 use crate::machine::MachineError;
+use crate::memory::GuestRam;
 use crate::vcpu::{Surroundings, Vcpu};
 
 /// What every KVM VM of a machine is built from.
@@ -22,7 +22,7 @@ use crate::vcpu::{Surroundings, Vcpu};
 pub(crate) struct Recipe {
     pub(crate) hypervisor: Arc<Hypervisor>,
     /// Held as long as a VM may be built over it, also in the background.
-    pub(crate) memory: GuestMemoryMmap,
+    pub(crate) memory: GuestRam,
     pub(crate) vcpus: u32,
 }
 
@@ -32,7 +32,7 @@ pub(crate) struct Blank {
     vcpus: Vec<VcpuFd>,
     vm: Arc<VmFd>,
     /// Its slots map this.
-    memory: GuestMemoryMmap,
+    memory: GuestRam,
 }
 
 /// A KVM VM with its guest; a reset replaces it. The vCPUs end before the VM's last reference goes.
@@ -41,7 +41,7 @@ pub(crate) struct Incarnation {
     pub(crate) vcpus: Vec<Vcpu>,
     pub(crate) vm: Arc<VmFd>,
     /// The guest must not outlive the memory it runs in.
-    _memory: GuestMemoryMmap,
+    _memory: GuestRam,
 }
 
 impl Recipe {

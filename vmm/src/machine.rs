@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use i6300esb::VmInstant;
 use kvm_bindings::kvm_clock_data;
-use vm_memory::GuestMemoryMmap;
 
 use crate::board::{Board, BoardError};
 use crate::boot::{self, BootError, BootSource};
@@ -16,7 +15,7 @@ use crate::config::MachineConfig;
 use crate::hypervisor::{Hypervisor, HypervisorError};
 use crate::incarnation::{Blank, Incarnation, Recipe};
 use crate::mailbox::{self, ResetCause};
-use crate::memory::{self, MemoryError};
+use crate::memory::{self, GuestRam, MemoryError};
 use crate::policy::{Policy, Step};
 use crate::protocol::{Command, Ending, MachineStatus, News, WatchdogStatus};
 use crate::spare::Spare;
@@ -142,7 +141,7 @@ impl Machine {
 
     /// Guest RAM.
     #[must_use]
-    pub fn memory(&self) -> &GuestMemoryMmap {
+    pub fn memory(&self) -> &GuestRam {
         &self.recipe.memory
     }
 

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use kennel_virtio::{AgentOutput, Console, ConsoleEffects};
-use vm_memory::GuestMemoryMmap;
 
 use crate::board::BoardError;
 use crate::interrupts::Interrupts;
 use crate::layout;
+use crate::memory::GuestRam;
 use crate::virtio_function::VirtioFunction;
 
 /// The console as the machine holds it.
@@ -26,7 +26,7 @@ impl VirtioConsole {
     }
 
     /// One round of ring work; what the guest printed is appended to `printed`.
-    pub fn process(&self, memory: &GuestMemoryMmap, printed: &mut Vec<u8>) -> ConsoleEffects {
+    pub fn process(&self, memory: &GuestRam, printed: &mut Vec<u8>) -> ConsoleEffects {
         let mut device = self.lock();
         let effects = device.process(memory, printed);
         self.interrupt(effects.interrupts);
@@ -34,7 +34,7 @@ impl VirtioConsole {
     }
 
     /// Takes what the agent has said, as far as `data` has room.
-    pub fn agent_output(&self, memory: &GuestMemoryMmap, data: &mut [u8]) -> AgentOutput {
+    pub fn agent_output(&self, memory: &GuestRam, data: &mut [u8]) -> AgentOutput {
         let mut device = self.lock();
         let output = device.agent_output(memory, data);
         self.interrupt(output.interrupts);

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use kennel_virtio::{Net, NetEffects};
-use vm_memory::GuestMemoryMmap;
 
 use crate::board::BoardError;
 use crate::interrupts::Interrupts;
 use crate::layout;
+use crate::memory::GuestRam;
 use crate::virtio_function::VirtioFunction;
 
 /// The guest's MAC address: locally administered, and the same in every machine, each of which has
@@ -38,7 +38,7 @@ impl VirtioNet {
     }
 
     /// One round of the guest's frames, each of which `sink` gets.
-    pub fn transmit(&self, memory: &GuestMemoryMmap, sink: &mut dyn FnMut(&[u8])) -> NetEffects {
+    pub fn transmit(&self, memory: &GuestRam, sink: &mut dyn FnMut(&[u8])) -> NetEffects {
         let mut device = self.lock();
         let effects = device.transmit(memory, sink);
         self.interrupt(effects.interrupts);
@@ -48,7 +48,7 @@ impl VirtioNet {
     /// Gives the guest frames as far as it has buffers; how many were taken.
     pub fn receive<'f>(
         &self,
-        memory: &GuestMemoryMmap,
+        memory: &GuestRam,
         frames: impl Iterator<Item = &'f [u8]>,
     ) -> (usize, NetEffects) {
         let mut device = self.lock();

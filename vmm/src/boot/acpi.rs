@@ -19,10 +19,11 @@ use acpi_tables::rsdp::Rsdp;
 use acpi_tables::sdt::Sdt;
 use acpi_tables::xsdt::XSDT;
 use acpi_tables::{Aml, AmlSink};
-use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Address, Bytes, GuestAddress};
 
 use super::{BootError, dsdt};
 use crate::layout;
+use crate::memory::GuestRam;
 
 /// Most vCPUs that can be described: as many as KVM knows at its largest (`KVM_MAX_VCPUS`).
 pub const MAX_VCPUS: u32 = 4096;
@@ -82,7 +83,7 @@ impl Builder {
 /// # Errors
 /// [`BootError::VcpuCount`] for none or more than [`MAX_VCPUS`], [`BootError::GuestMemory`] when
 /// there is no RAM at [`layout::ACPI_TABLES`].
-pub fn write(memory: &GuestMemoryMmap, vcpus: u32) -> Result<GuestAddress, BootError> {
+pub fn write(memory: &GuestRam, vcpus: u32) -> Result<GuestAddress, BootError> {
     let too_many = BootError::VcpuCount {
         vcpus,
         limit: MAX_VCPUS,

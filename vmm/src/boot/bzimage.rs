@@ -3,11 +3,12 @@
 
 use linux_loader::loader::bootparam::XLF_KERNEL_64;
 use linux_loader::loader::{BzImage, KernelLoader};
-use vm_memory::{Address, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Address, GuestAddress};
 
 use super::kernel::{INITRD_ADDRESS_MAX, KernelFile, LINUX_CMDLINE_SIZE, LoadedKernel};
 use super::{BootError, BootMode};
 use crate::layout;
+use crate::memory::GuestRam;
 
 /// Where the magic "HdrS" is.
 const MAGIC_OFFSET: usize = 0x202;
@@ -75,7 +76,7 @@ impl Header {
 
 /// Loads a bzImage at 1 MiB.
 pub(super) fn load(
-    memory: &GuestMemoryMmap,
+    memory: &GuestRam,
     kernel: &mut KernelFile<'_>,
     low_ram: u64,
 ) -> Result<LoadedKernel, BootError> {

@@ -4,11 +4,12 @@
 use std::os::unix::fs::FileExt;
 
 use linux_loader::loader::{Elf, KernelLoader, PvhBootCapability};
-use vm_memory::{Address, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Address, GuestAddress};
 
 use super::file::{self, FileRole};
 use super::kernel::{INITRD_ADDRESS_MAX, KernelFile, LINUX_CMDLINE_SIZE, LoadedKernel};
 use super::{BootError, BootMode};
+use crate::memory::GuestRam;
 
 const MAGIC: &[u8] = b"\x7fELF";
 const CLASS_64: u8 = 2;
@@ -60,7 +61,7 @@ impl Segment {
 
 /// Loads an ELF kernel where its segments want to be.
 pub(super) fn load(
-    memory: &GuestMemoryMmap,
+    memory: &GuestRam,
     kernel: &mut KernelFile<'_>,
     low_ram: u64,
 ) -> Result<LoadedKernel, BootError> {

@@ -3,11 +3,12 @@
 
 use std::path::Path;
 
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress};
 
 use super::BootError;
 use super::file::{self, FileRole};
 use crate::layout::PAGE_SIZE;
+use crate::memory::GuestRam;
 
 /// Linux wants each cpio segment of an initrd to start at a multiple of this.
 const SEGMENT_ALIGNMENT: u64 = 4;
@@ -32,7 +33,7 @@ pub(super) struct Room {
 
 /// Loads `path` and `overlay` as high as `room` allows; `None` if there is neither.
 pub(super) fn load(
-    memory: &GuestMemoryMmap,
+    memory: &GuestRam,
     path: Option<&Path>,
     overlay: &[u8],
     room: Room,

@@ -6,11 +6,12 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use linux_loader::loader::bootparam::setup_header;
-use vm_memory::{GuestAddress, GuestMemoryMmap};
+use vm_memory::GuestAddress;
 
 use super::file::{self, FileRole};
 use super::{BootError, BootMode, bzimage, elf};
 use crate::layout;
+use crate::memory::GuestRam;
 
 /// Enough of a file to tell what it is: boot sector, setup header and the tar magic.
 const PROBE_BYTES: usize = 0x400;
@@ -91,7 +92,7 @@ impl KernelFile<'_> {
 
 /// Loads the kernel at `path` into guest memory, whose low RAM ends at `low_ram`.
 pub(super) fn load(
-    memory: &GuestMemoryMmap,
+    memory: &GuestRam,
     path: &Path,
     low_ram: u64,
 ) -> Result<LoadedKernel, BootError> {

@@ -10,9 +10,10 @@
 
 use std::path::Path;
 
-use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 use crate::layout;
+use crate::memory::GuestRam;
 
 pub mod acpi;
 mod bzimage;
@@ -69,7 +70,7 @@ pub struct EntryPoint {
 /// # Errors
 /// [`BootError`]; guest memory may then be partly written.
 pub fn load(
-    memory: &GuestMemoryMmap,
+    memory: &GuestRam,
     source: &BootSource<'_>,
     vcpus: u32,
 ) -> Result<EntryPoint, BootError> {

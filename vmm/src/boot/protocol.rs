@@ -5,11 +5,12 @@ use linux_loader::loader::bootparam::{LOADED_HIGH, boot_e820_entry, boot_params,
 use linux_loader::loader::elf::start_info::{
     XEN_HVM_START_MAGIC_VALUE, hvm_memmap_table_entry, hvm_modlist_entry, hvm_start_info,
 };
-use vm_memory::{Address, ByteValued, Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Address, ByteValued, Bytes, GuestAddress};
 
 use super::BootError;
 use super::initrd::Placement;
 use crate::layout::{self, MemoryKind, MemoryRange};
+use crate::memory::GuestRam;
 
 /// "No registered boot loader" in `type_of_loader`.
 const LOADER_UNDEFINED: u8 = 0xff;
@@ -45,7 +46,7 @@ fn low(address: u64) -> u32 {
 }
 
 fn write<T: ByteValued>(
-    memory: &GuestMemoryMmap,
+    memory: &GuestRam,
     what: &'static str,
     object: T,
     address: GuestAddress,
@@ -60,7 +61,7 @@ fn write<T: ByteValued>(
 
 /// Writes the command line with its NUL.
 pub(super) fn write_cmdline(
-    memory: &GuestMemoryMmap,
+    memory: &GuestRam,
     cmdline: &str,
     limit: usize,
 ) -> Result<u32, BootError> {
@@ -85,7 +86,7 @@ pub(super) fn write_cmdline(
 
 /// Writes `boot_params`, from the kernel's own setup header if it came with one.
 pub(super) fn write_zero_page(
-    memory: &GuestMemoryMmap,
+    memory: &GuestRam,
     header: Option<setup_header>,
     handover: &Handover,
 ) -> Result<GuestAddress, BootError> {
@@ -126,7 +127,7 @@ pub(super) fn write_zero_page(
 
 /// Writes `hvm_start_info`, its memory map and its module list.
 pub(super) fn write_start_info(
-    memory: &GuestMemoryMmap,
+    memory: &GuestRam,
     handover: &Handover,
 ) -> Result<GuestAddress, BootError> {
     let mut memmap_entries = 0;

@@ -4,10 +4,11 @@
 //! The other CPUs need nothing: they wait for INIT and SIPI, as KVM creates them.
 
 use kvm_bindings::{kvm_dtable, kvm_fpu, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs};
-use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Address, Bytes, GuestAddress};
 
 use super::{BootError, BootMode, EntryPoint};
 use crate::layout;
+use crate::memory::GuestRam;
 
 /// Selectors that the Linux boot protocol prescribes (`__BOOT_CS`, `__BOOT_DS`), and a TSS.
 const CODE_SELECTOR: u16 = 0x10;
@@ -141,7 +142,7 @@ pub fn time_stamp_counter() -> kvm_msr_entry {
 }
 
 /// Writes the GDT, and for 64-bit mode the page tables: the first 4 GiB mapped to themselves.
-pub(super) fn write_tables(memory: &GuestMemoryMmap, mode: BootMode) -> Result<(), BootError> {
+pub(super) fn write_tables(memory: &GuestRam, mode: BootMode) -> Result<(), BootError> {
     let gdt: [u64; GDT_ENTRIES] = [
         0,
         0,
@@ -158,7 +159,7 @@ pub(super) fn write_tables(memory: &GuestMemoryMmap, mode: BootMode) -> Result<(
     }
 }
 
-fn write_identity_map(memory: &GuestMemoryMmap) -> Result<(), BootError> {
+fn write_identity_map(memory: &GuestRam) -> Result<(), BootError> {
     const TABLE: u64 = PAGE_PRESENT | PAGE_WRITABLE;
     let what = "the page tables";
     let directories = layout::PAGE_DIRECTORIES.raw_value();
@@ -179,7 +180,7 @@ fn write_identity_map(memory: &GuestMemoryMmap) -> Result<(), BootError> {
 }
 
 fn write_words(
-    memory: &GuestMemoryMmap,
+    memory: &GuestRam,
     what: &'static str,
     address: GuestAddress,
     words: &[u64],
@@ -329,7 +330,7 @@ mod tests {
     }
 
     /// Walks the page tables as the CPU would.
-    fn translate(memory: &GuestMemoryMmap, address: u64) -> u64 {
+    fn translate(memory: &GuestRam, address: u64) -> u64 {
         let word = |table: u64, index: u64| -> u64 {
             memory
                 .read_obj(GuestAddress(table + index * 8))
@@ -347,7 +348,7 @@ mod tests {
 
     #[test]
     fn page_tables_map_the_first_4_gib_to_themselves() {
-        let memory = GuestMemoryMmap::from_ranges(&layout::ram_ranges(0x20_0000)).expect("memory");
+        let memory = crate::memory::map(0x20_0000).expect("memory");
         write_tables(&memory, BootMode::Linux64).expect("room for tables");
         for address in [0, 0x7000, 0x10_0200, 0x3fff_ffff, 0x4000_0000, 0xffff_ffff] {
             assert_eq!(translate(&memory, address), address);

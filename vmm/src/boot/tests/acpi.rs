@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The ACPI tables as a guest finds them: from the RSDP on, by the specification's offsets.
 
-use vm_memory::GuestMemoryMmap;
-
 use super::{MIB, bytes_at, memory, number_at};
 use crate::boot::acpi::write;
 use crate::layout;
+use crate::memory::GuestRam;
 
 const AREA: std::ops::Range<u64> = 0xe_0000..0x10_0000;
 
@@ -14,7 +13,7 @@ fn sum(bytes: &[u8]) -> u8 {
 }
 
 /// A table with a standard header, whole, its checksum and place checked.
-fn table(memory: &GuestMemoryMmap, address: u64, signature: &[u8]) -> Vec<u8> {
+fn table(memory: &GuestRam, address: u64, signature: &[u8]) -> Vec<u8> {
     let length = number_at::<4>(memory, address + 4);
     assert!(
         AREA.contains(&address) && AREA.contains(&(address + length - 1)),
@@ -38,7 +37,7 @@ fn table(memory: &GuestMemoryMmap, address: u64, signature: &[u8]) -> Vec<u8> {
 
 /// Where everything is, and the FADT and MADT.
 struct Tables {
-    memory: GuestMemoryMmap,
+    memory: GuestRam,
     fadt: Vec<u8>,
     madt: Vec<u8>,
 }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What a kernel finds in memory and registers at its entry.
 
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress};
 
 use super::images::{BzImage, Elf};
 use super::{Files, GIB, MIB, bytes_at, memory, number_at, only};
 use crate::boot::{BootMode, BootSource, EntryPoint, load};
 use crate::layout;
+use crate::memory::GuestRam;
 
 const ZERO_PAGE: u64 = 0x7000;
 const START_INFO: u64 = 0x6000;
@@ -22,7 +23,7 @@ const CMD_LINE_PTR: u64 = ZERO_PAGE + 0x228;
 const INIT_SIZE: u64 = ZERO_PAGE + 0x260;
 const E820_TABLE: u64 = ZERO_PAGE + 0x2d0;
 
-fn e820(memory: &GuestMemoryMmap) -> Vec<(u64, u64, u64)> {
+fn e820(memory: &GuestRam) -> Vec<(u64, u64, u64)> {
     (0..number_at::<1>(memory, E820_ENTRIES))
         .map(|index| {
             let entry = E820_TABLE + index * 20;

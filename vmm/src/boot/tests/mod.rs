@@ -4,10 +4,10 @@
 
 use std::path::{Path, PathBuf};
 
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress};
 
 use super::{BootError, BootSource, EntryPoint, load};
-use crate::layout;
+use crate::memory::{self, GuestRam};
 
 mod acpi;
 mod errors;
@@ -18,8 +18,8 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 /// Guest memory of a machine with `bytes` of RAM.
-fn memory(bytes: u64) -> GuestMemoryMmap {
-    GuestMemoryMmap::from_ranges(&layout::ram_ranges(bytes)).expect("address space for the guest")
+fn memory(bytes: u64) -> GuestRam {
+    memory::map(bytes).expect("address space for the guest")
 }
 
 /// Files of one test, removed with it.
@@ -61,7 +61,7 @@ fn boot(bytes: u64, source: &BootSource<'_>) -> Result<EntryPoint, BootError> {
 }
 
 /// Bytes of guest memory.
-fn bytes_at(memory: &GuestMemoryMmap, address: u64, length: usize) -> Vec<u8> {
+fn bytes_at(memory: &GuestRam, address: u64, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     memory
         .read_slice(&mut bytes, GuestAddress(address))
@@ -70,7 +70,7 @@ fn bytes_at(memory: &GuestMemoryMmap, address: u64, length: usize) -> Vec<u8> {
 }
 
 /// A little-endian number of `N` bytes in guest memory.
-fn number_at<const N: usize>(memory: &GuestMemoryMmap, address: u64) -> u64 {
+fn number_at<const N: usize>(memory: &GuestRam, address: u64) -> u64 {
     bytes_at(memory, address, N)
         .iter()
         .rev()

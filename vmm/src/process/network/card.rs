@@ -5,9 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use kennel_virtio::NetEffects;
-use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::memory::GuestRam;
 use crate::virtio_net::VirtioNet;
 
 /// A network card: the machine's own, or one that stands for it where there is no machine.
@@ -32,7 +32,7 @@ pub trait Card: fmt::Debug + Send {
 #[derive(Debug)]
 pub(super) struct InMachine {
     pub(super) device: Arc<VirtioNet>,
-    pub(super) memory: GuestMemoryMmap,
+    pub(super) memory: GuestRam,
 }
 
 impl Card for InMachine {
