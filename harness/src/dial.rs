@@ -29,8 +29,8 @@ pub enum DialError {
         /// Why, for people.
         text: String,
     },
-    /// The VM process cannot be reached: where, and why.
-    #[error("{0}")]
+    /// The VM process cannot be reached: why. Events say it, so it names no path.
+    #[error("the VM process cannot be reached: {0}")]
     Socket(String),
     /// The VM process has not answered.
     #[error("the VM process did not answer in time; it hangs, or this host is very busy")]
@@ -62,34 +62,39 @@ pub fn connect(
     // A VM process that has no room answers without reading: what it said is heard below.
     let sent = stream.write_all(request.to_string().as_bytes());
     let line = line(&stream, deadline).map_err(|error| match (error, sent) {
-        (Some(error), _) | (None, Err(error)) => failed(socket, &error),
+        (Some(error), _) | (None, Err(error)) => failed(&error),
         (None, Ok(())) => DialError::TimedOut,
     })?;
     match line.parse()? {
         Answer::Connected { .. } => {
             let blocking = stream.set_nonblocking(false);
-            blocking.map_err(|error| failed(socket, &error))?;
+            blocking.map_err(|error| failed(&error))?;
             Ok(stream)
         }
         Answer::Failed { reason, text } => Err(DialError::Failed { reason, text }),
     }
 }
 
-fn failed(socket: &Path, error: &io::Error) -> DialError {
-    let why = match error.kind() {
+fn failed(error: &io::Error) -> DialError {
+    DialError::Socket(match error.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe => {
-            "the VM process closed it without an answer".to_owned()
+            "it closed the connection without an answer".to_owned()
         }
         _ => socket::cause(error),
-    };
-    DialError::Socket(format!("{}: {why}", socket.display()))
+    })
 }
 
 /// A connection to the VM process, not yet to its guest.
 fn reach(path: &Path, deadline: Instant) -> Result<UnixStream, DialError> {
     loop {
-        if let Some(socket) = socket::connect_unix(path).map_err(DialError::Socket)? {
-            return Ok(socket.into());
+        match socket::connect_unix(path) {
+            Ok(Some(socket)) => return Ok(socket.into()),
+            Ok(None) => {}
+            Err(why) => {
+                log::debug!("{why}");
+                let why = "nobody listens at its socket of the guest's ports";
+                return Err(DialError::Socket(why.to_owned()));
+            }
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {

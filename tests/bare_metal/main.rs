@@ -6,6 +6,7 @@ mod actions;
 mod agent;
 mod bad_input;
 mod interrupts;
+mod lost_guests;
 mod network;
 mod registers;
 mod resets;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         agent::tests(),
         bad_input::tests(),
         supervised::tests(),
+        lost_guests::tests(),
     ];
     let tests = tests.into_iter().flatten().collect();
     tier::run(NAME, place, &args, tests)

@@ -28,6 +28,25 @@ unsafe extern "C" {
 pub const ANSWER: &[u8; 24] = b"HTTP/1.0 200 OK\r\n\r\nfine\n";
 const TCP: u8 = 6;
 
+/// How the server leaves, over a request that it does not answer.
+#[derive(Clone, Copy, Debug)]
+pub enum Leaving {
+    /// It powers the machine off.
+    PowerOff,
+    /// It resets the machine.
+    Reset,
+}
+
+impl Leaving {
+    /// The port that it writes, and what.
+    const fn write(self) -> (u16, u16) {
+        match self {
+            Self::PowerOff => (0x604, 1 << 13),
+            Self::Reset => (0xcf9, 6),
+        }
+    }
+}
+
 /// The server in a temporary file.
 ///
 /// # Panics
@@ -41,6 +60,16 @@ pub fn write() -> TempPath {
 /// The server as an ELF file.
 #[must_use]
 pub fn image() -> Vec<u8> {
+    build(0, (0, 0))
+}
+
+/// The server that leaves over the request of this number, counted from 1 in each boot.
+#[must_use]
+pub fn image_that_leaves(request: u32, how: Leaving) -> Vec<u8> {
+    build(request, how.write())
+}
+
+fn build(last_request: u32, (port, value): (u16, u16)) -> Vec<u8> {
     let (start, end) = (
         &raw const kennel_web_guest_start,
         &raw const kennel_web_guest_end,
@@ -55,6 +84,9 @@ pub fn image() -> Vec<u8> {
         code.extend(tcp_sum(answer).to_le_bytes());
     }
     code.extend(ANSWER);
+    code.extend(last_request.to_le_bytes());
+    code.extend(port.to_le_bytes());
+    code.extend(value.to_le_bytes());
     elf::elf(&code, Entry::Long)
 }
 

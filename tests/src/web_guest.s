@@ -40,6 +40,11 @@
     .set W_SUMS, 12
     .set W_ANSWER, 28
     .set W_ANSWER_SIZE, 24
+    # So many requests from now, the last one included, it leaves: this port is written this value.
+    .set W_LAST, 52
+    .set W_LAST_PORT, 56
+    .set W_LAST_VALUE, 58
+    .set W_POWER, 0x604
 
     # A frame with the header of 12 bytes: Ethernet, IPv4 or ARP, TCP.
     .set F_TO, 12
@@ -196,6 +201,8 @@ w_syn:
     jmp w_short
     # Whatever is asked: the answer and the end, and both again if they were lost.
 w_data:
+    dec dword ptr [rbp + W_LAST]
+    jz w_leave
     add edx, ecx
     and eax, FIN
     add edx, eax
@@ -205,6 +212,18 @@ w_data:
     jmp w_tcp
 w_ignore:
     ret
+
+# Powers off or resets the machine over a request that it has taken and will not answer.
+w_leave:
+    mov dx, [rbp + W_LAST_PORT]
+    mov ax, [rbp + W_LAST_VALUE]
+    cmp dx, W_POWER
+    je 1f
+    out dx, al
+    jmp 2f
+1:  out dx, ax
+2:  hlt
+    jmp 2b
 
 # Answers RSI by a segment: sequence EBX, acknowledged EDX, flags ECX, and the answer if R8 is 1 and not 0.
 w_tcp:

@@ -220,6 +220,12 @@ impl Machine {
 
     /// Handles a command of the supervisor's.
     pub fn serve_command(&mut self, command: Command, tell: &mut Tell<'_>) -> Outcome {
+        // A reset that the guest has asked for already is told first.
+        if matches!(command, Command::Sync { .. })
+            && let over @ (Outcome::Ended(_) | Outcome::Failed(_)) = self.serve_requests(tell)
+        {
+            return over;
+        }
         let steps = self.policy.command(command);
         self.carry_out(self.board.clock.now(), steps, tell)
     }

@@ -80,6 +80,7 @@ impl Policy {
             // A machine is started once; the process has used that message up.
             Command::Start(_) => vec![],
             Command::Status => vec![Step::TellStatus],
+            Command::Sync { token } => vec![Step::Tell(News::Synced { token })],
             Command::Pause if self.frozen => vec![],
             Command::Pause => self.freeze(false),
             Command::Resume if !self.frozen => vec![],

@@ -27,6 +27,11 @@ pub enum Command {
     InjectNmi,
     /// Tell how the machine is, as [`News::Status`].
     Status,
+    /// Tell [`News::Synced`], after everything that has happened to the machine until now.
+    Sync {
+        /// Comes back with the answer.
+        token: u64,
+    },
     /// End the machine at once.
     Stop,
 }
@@ -168,6 +173,12 @@ pub enum News {
     },
     /// The answer to [`Command::Status`].
     Status(MachineStatus),
+    /// The answer to [`Command::Sync`]. Every reset, pause and end that came before the command is
+    /// told before it: it must not overtake another notice. A machine that has ended does not answer.
+    Synced {
+        /// The command's.
+        token: u64,
+    },
     /// The machine has ended; the last message of a machine that ran.
     Ended(Ending),
     /// The machine could not be built or could not go on; the last message.

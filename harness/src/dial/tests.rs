@@ -94,9 +94,11 @@ fn failures_say_why() {
 
     let (_folder, path) = served(drop);
     let closed = dial(&path, HOUR).unwrap_err().to_string();
-    assert!(closed.contains("a.dial: "), "{closed}");
     let nobody = dial(Path::new("/nonexistent/a.dial"), HOUR).unwrap_err();
-    assert!(matches!(nobody, DialError::Socket(why) if why.contains("/nonexistent/a.dial")));
+    assert!(matches!(nobody, DialError::Socket(_)), "{nobody}");
+    for said in [closed, nobody.to_string()] {
+        assert!(!said.contains("a.dial"), "a path of ours: {said}");
+    }
 }
 
 #[test]

@@ -148,6 +148,7 @@ impl<'a> World<'a> {
                 Command::PressPowerButton => self.asked_to_shut_down(now, instance),
                 Command::Pause => self.does(now, instance, GuestAct::Pause),
                 Command::Resume => self.does(now, instance, GuestAct::Resume),
+                Command::Sync { token } => self.tells(now, instance, vec![News::Synced { token }]),
                 _ => vec![],
             },
             Act::Kill { instance } => vec![gone(instance, "the VM process was killed")],

@@ -136,6 +136,11 @@ impl Instance {
             }
             News::FilesystemsFrozen => self.probes.frozen(now, true),
             News::FilesystemsThawed => self.probes.frozen(now, false),
+            News::Synced { token } => {
+                if let Some((probe, number, outcome)) = self.probes.synced(now, *token) {
+                    self.count(now, probe, number, outcome, acts);
+                }
+            }
             News::Ended(ending) => {
                 self.ending = Some(*ending);
                 self.machine_ended(now);
@@ -163,7 +168,7 @@ impl Instance {
     }
 
     fn machine_ended(&mut self, now: Moment) {
-        self.probes.over();
+        self.probes.over(now);
         self.ip = None;
         // Stopped will have said it.
         self.agent_connected = false;
@@ -184,8 +189,23 @@ impl Instance {
         self.offer(now, topic, said, acts);
     }
 
-    /// An attempt is over.
+    /// An attempt is over. A failure counts once the VM process has told what happened before it.
     pub(super) fn probed(
+        &mut self,
+        now: Moment,
+        probe: ProbeKind,
+        number: u64,
+        outcome: Outcome,
+        acts: &mut Vec<Act>,
+    ) {
+        if matches!(outcome, Outcome::Success | Outcome::Warning(_)) {
+            self.count(now, probe, number, outcome, acts);
+        } else if let Some(token) = self.probes.hold(now, probe, number, outcome) {
+            self.tell(Command::Sync { token }, acts);
+        }
+    }
+
+    fn count(
         &mut self,
         now: Moment,
         probe: ProbeKind,
@@ -250,7 +270,7 @@ impl Instance {
         }
         // A liveness failure stays what it is while its grace is cut short.
         self.cause.get_or_insert(cause);
-        self.probes.over();
+        self.probes.over(now);
         let (ladder, step) = Ladder::at_once(now);
         self.ladder = Some(ladder);
         if self.phase != Phase::Pending {

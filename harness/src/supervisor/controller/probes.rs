@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! An instance's two probes: both workers, and what keeps them from asking.
 
+use std::time::Duration;
+
 use super::conditions::PausedBy;
 use super::plan::Plan;
 use crate::moment::Moment;
@@ -15,6 +17,8 @@ use crate::supervisor::events::{Said, Streak};
 pub(super) struct Probes {
     probes: Vec<Probe>,
     paused: Option<PausedBy>,
+    /// How often the VM process has been asked about a failure.
+    syncs: u64,
     /// Since when the guest's file systems are frozen.
     frozen: Option<Moment>,
     /// `kubevirt.io/pause-guest-agent-probes`.
@@ -25,7 +29,25 @@ pub(super) struct Probes {
 struct Probe {
     worker: Worker,
     handler: Handler,
+    held: Option<Held>,
 }
+
+/// A failure that waits until the VM process has told what happened before it.
+///
+/// An attempt fails when a reset or the machine's end cuts its connection, and the supervisor hears
+/// of the two on different ways, in either order. So no failure counts before the VM process, asked
+/// after the failure, has answered: by then a reset or an end before it has been told and has made
+/// the attempt void. A machine that has ended does not answer.
+#[derive(Debug)]
+struct Held {
+    number: u64,
+    outcome: Outcome,
+    token: u64,
+    since: Moment,
+}
+
+/// An answer that takes longer comes from a VM process that did not run: neither did its guest.
+const LONGEST_SYNC: Duration = Duration::from_secs(1);
 
 /// A question for the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,11 +76,13 @@ impl Probes {
             Some(Probe {
                 worker: Worker::new(kind, probe),
                 handler: probe.handler.clone(),
+                held: None,
             })
         };
         Self {
             probes: both.into_iter().filter_map(probe).collect(),
             paused: None,
+            syncs: 0,
             frozen: None,
             agent_probes_paused: plan.agent_probes_paused,
         }
@@ -94,6 +118,16 @@ impl Probes {
             // Whoever owns the probes looks at the result, not at its turns.
             let _turns = worker.guest_reset(now);
         }
+        self.drop_held(now);
+    }
+
+    /// Ends held attempts, which have become void.
+    fn drop_held(&mut self, now: Moment) {
+        for probe in &mut self.probes {
+            if let Some(held) = probe.held.take() {
+                let _void = probe.worker.finished(now, held.number, held.outcome);
+            }
+        }
     }
 
     pub(super) fn paused(&mut self, now: Moment, paused: Option<PausedBy>) {
@@ -119,7 +153,10 @@ impl Probes {
 
     fn suspend_or_resume(&mut self, now: Moment) {
         let machine = self.machine(now);
-        for Probe { worker, handler } in &mut self.probes {
+        for Probe {
+            worker, handler, ..
+        } in &mut self.probes
+        {
             if suppression::of(handler, &machine) == Suppression::Suspended {
                 worker.suspend(now);
             } else {
@@ -136,10 +173,11 @@ impl Probes {
     }
 
     /// The guest does not run any more.
-    pub(super) fn over(&mut self) {
+    pub(super) fn over(&mut self, now: Moment) {
         for worker in self.workers() {
             let _turns = worker.ended();
         }
+        self.drop_held(now);
     }
 
     pub(super) fn next_due(&self) -> Option<Moment> {
@@ -159,7 +197,10 @@ impl Probes {
         }
         let machine = self.machine(now);
         let mut questions = vec![];
-        for Probe { worker, handler } in &mut self.probes {
+        for Probe {
+            worker, handler, ..
+        } in &mut self.probes
+        {
             let Some(attempt) = worker.due(now) else {
                 continue;
             };
@@ -175,6 +216,46 @@ impl Probes {
             }
         }
         questions
+    }
+
+    /// An attempt under way has failed: holds its outcome, and returns the token with which the VM
+    /// process is to be asked; [`Self::synced`] goes on.
+    pub(super) fn hold(
+        &mut self,
+        now: Moment,
+        probe: ProbeKind,
+        number: u64,
+        outcome: Outcome,
+    ) -> Option<u64> {
+        let it = self
+            .probes
+            .iter_mut()
+            .find(|it| it.worker.kind() == probe)?;
+        it.worker
+            .in_flight()
+            .filter(|attempt| attempt.number == number)?;
+        self.syncs = self.syncs.saturating_add(1);
+        it.held = Some(Held {
+            number,
+            outcome,
+            token: self.syncs,
+            since: now,
+        });
+        Some(self.syncs)
+    }
+
+    /// The VM process has answered: the failure that waited for this, and whose it is.
+    pub(super) fn synced(&mut self, now: Moment, token: u64) -> Option<(ProbeKind, u64, Outcome)> {
+        let mut probes = self.probes.iter_mut();
+        let probe = probes.find(|it| it.held.as_ref().is_some_and(|held| held.token == token))?;
+        let held = probe.held.take()?;
+        let outcome = if now.since(held.since) > LONGEST_SYNC {
+            let why = "this host did not run the machine's process meanwhile";
+            Outcome::Error(why.to_owned())
+        } else {
+            held.outcome
+        };
+        Some((probe.worker.kind(), held.number, outcome))
     }
 
     /// An attempt is over; with what it led to, and the next try of it.

@@ -11,6 +11,8 @@ use super::*;
 use crate::probe::{Outcome, ProbeKind};
 use crate::spec::parse;
 
+mod lost_guests;
+
 /// A controller, its time, and what it wanted last.
 struct Hand {
     controller: Controller,
@@ -68,12 +70,35 @@ impl Hand {
         self.happens(Happening::Gone { instance, how })
     }
 
+    /// The attempt's outcome, and the VM process' answer when it is asked about it.
     fn probed(&mut self, number: u64, outcome: Outcome) -> &[Act] {
-        self.happens(Happening::Probed {
-            instance: InstanceId(0),
-            probe: ProbeKind::Liveness,
+        if let Some(token) = self.fails(0, ProbeKind::Liveness, number, outcome) {
+            self.news(0, News::Synced { token });
+        }
+        &self.acts
+    }
+
+    /// The attempt's outcome alone; the token with which the VM process is asked about it.
+    fn fails(
+        &mut self,
+        instance: u64,
+        probe: ProbeKind,
+        number: u64,
+        outcome: Outcome,
+    ) -> Option<u64> {
+        let instance = InstanceId(instance);
+        let acts = self.happens(Happening::Probed {
+            instance,
+            probe,
             number,
             outcome,
+        });
+        acts.iter().find_map(|act| match act {
+            Act::Tell {
+                command: Command::Sync { token },
+                ..
+            } => Some(*token),
+            _ => None,
         })
     }
 
