@@ -27,6 +27,7 @@ mod workload;
 use std::process::ExitCode;
 
 use kennel::supervisor::vm_process;
+use kennel_tests::tier::ACT_AS_KENNEL;
 
 /// What went wrong, for people.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +45,10 @@ fn main() -> ExitCode {
     match arguments.first().map(String::as_str) {
         // The VM processes are this very program, once more.
         Some(vm_process::SUBCOMMAND) => kennel::cli::main(),
+        // Their supervisors, too.
+        _ if std::env::var_os(ACT_AS_KENNEL).is_some() => kennel::cli::main(),
+        // And whoever else wants the CPUs.
+        Some(load::hogs::SUBCOMMAND) => load::hogs::main(),
         // And so is what valgrind counts.
         Some(count::SUBCOMMAND) => perform(&arguments),
         Some(contender::floor_vm::SUBCOMMAND) => contender::floor_vm::main(&arguments),

@@ -17,6 +17,14 @@
     .set G_PINGS, 2000
     # Each stage is 0.6 s: QEMU tells of a bite once a second at most.
     .set G_TICKS, 610
+    # Each stage is 2 s, and so is the time between two pings: as systemd pings, at half the timeout.
+    .set G_STEADY_TICKS, 2035
+    .set G_LAPIC, 0xfee00000
+    .set G_VECTOR, 0x40
+    # Of the LAPIC's timer, which counts every 128 ns under KVM.
+    .set G_PERIOD, 15625000
+    # Before it hangs.
+    .set G_HANGS_AFTER, 3
 
 .macro G_SAY letter
     mov dx, G_COM1
@@ -56,6 +64,14 @@ kennel_bench_guest_start:
     je g_bite
     cmp bl, 'n'
     je g_nmi
+    cmp bl, 'c'
+    je g_compute
+    mov ebp, -1
+    cmp bl, 'p'
+    je g_steady
+    mov ebp, G_HANGS_AFTER
+    cmp bl, 'h'
+    je g_steady
     sub bl, '0'
     cmp bl, 9
     ja g_stop
@@ -77,38 +93,81 @@ g_stop:
     jmp g_stop
 
 g_bite:
+    mov ecx, G_TICKS
     call g_arm
     jmp g_stop
 
+g_compute:
+    mov ecx, G_TICKS
+    call g_arm
+5:  jmp 5b
+
 # Gate 2 leads to a handler that says so; the call pushes where that is.
 g_nmi:
+    mov edx, 2
     call g_set_gate
 g_on_nmi:
     G_SAY 'N'
     # Not every software KVM knows IRET in protected mode: one NMI a boot.
     jmp g_stop
+
+# Sleeps between pings: the timer's interrupt leads to the next one, EBP times.
+g_steady:
+    mov edx, G_VECTOR
+    call g_set_gate
+g_on_timer:
+    mov esp, G_STACK
+    mov esi, G_LAPIC
+    mov dword ptr [esi + 0xb0], 0
+    mov word ptr [edi + G_RELOAD], 0x80
+    mov word ptr [edi + G_RELOAD], 0x86
+    mov word ptr [edi + G_RELOAD], 0x100
+    G_SAY 'p'
+    dec ebp
+    jz g_stop
+g_sleep:
+    sti
+    hlt
+    jmp g_sleep
+
+# Gate EDX leads to behind the call; then the watchdog is armed, and the guest sleeps.
 g_set_gate:
     pop eax
     mov esi, G_IDT
-    mov [esi + 16], ax
+    lea ebx, [esi + edx * 8]
+    mov [ebx], ax
     mov cx, cs
-    mov [esi + 18], cx
-    mov word ptr [esi + 20], 0x8e00
+    mov [ebx + 2], cx
+    mov word ptr [ebx + 4], 0x8e00
     shr eax, 16
-    mov [esi + 22], ax
-    mov word ptr [esi + 256], 255
-    mov [esi + 258], esi
-    lidt [esi + 256]
+    mov [ebx + 6], ax
+    mov word ptr [esi + 2048], 2047
+    mov [esi + 2050], esi
+    lidt [esi + 2048]
+    mov ecx, G_TICKS
+    cmp edx, G_VECTOR
+    jne g_arm_and_stop
+    # Software enable; divide by 128; periodic.
+    mov esi, G_LAPIC
+    mov dword ptr [esi + 0xf0], 0x1ff
+    mov dword ptr [esi + 0x3e0], 0xa
+    mov dword ptr [esi + 0x320], 0x20000 + G_VECTOR
+    mov ecx, G_STEADY_TICKS
+    call g_arm
+    mov dword ptr [esi + 0x380], G_PERIOD
+    jmp g_sleep
+g_arm_and_stop:
     call g_arm
     jmp g_stop
 
+# With ECX ticks in each stage.
 g_arm:
     mov word ptr [edi + G_RELOAD], 0x80
     mov word ptr [edi + G_RELOAD], 0x86
-    mov dword ptr [edi], G_TICKS
+    mov [edi], ecx
     mov word ptr [edi + G_RELOAD], 0x80
     mov word ptr [edi + G_RELOAD], 0x86
-    mov dword ptr [edi + 4], G_TICKS
+    mov [edi + 4], ecx
     G_CONFIG 0x68, al, 2
     ret
 kennel_bench_guest_end:

@@ -8,6 +8,7 @@ pub(crate) mod kvm_counts;
 pub(crate) mod marked;
 pub(crate) mod placed;
 pub(crate) mod qemu_watchdog;
+pub(crate) mod supervised;
 
 use std::io::Write;
 use std::os::unix::net::UnixListener;
@@ -105,7 +106,7 @@ impl Process {
 
 /// A child that ends with its owner.
 #[derive(Debug)]
-struct Killed(Child);
+pub(crate) struct Killed(pub(crate) Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {

@@ -25,10 +25,10 @@ pub(crate) struct Options {
     /// P6: this many HTTP probes and as many TCP probes [default: 50, then 1000]
     #[arg(long, value_name = "N")]
     pub(crate) probes: Option<u32>,
-    /// P6: how long [default: 120]
+    /// P6 and R1: how long [default: 120 and 600]
     #[arg(long, value_name = "S")]
     pub(crate) seconds: Option<u64>,
-    /// P6: threads beside that compute without end [default: 2]
+    /// P6: threads beside that compute without end; R1: processes [default: 2 and 24]
     #[arg(long, value_name = "H")]
     pub(crate) hogs: Option<usize>,
     /// Of the metrics of probes: whom they ask

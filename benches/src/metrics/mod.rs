@@ -6,6 +6,7 @@ mod p1_cost;
 mod p3_timeout;
 mod p4_detection;
 mod p6_load;
+mod r1_busy;
 mod s1_burst;
 mod s2_memory;
 mod s3_idle;
@@ -66,6 +67,7 @@ pub(crate) const ALL: &[Metric] = &[
     t7_actions::METRIC,
     t8_pause::METRIC,
     t9_load::METRIC,
+    r1_busy::METRIC,
     v1_start::METRIC,
     v2_boot::METRIC,
     v3_memory::METRIC,
