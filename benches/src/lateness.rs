@@ -11,8 +11,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use event_manager::{EventManager, EventOps, EventSet, EventSubscriber, Events, SubscriberOps};
-use i6300esb::rust_vmm::{Host, WatchdogDevice};
 use i6300esb::{AfterBite, Config, Event, VmInstant};
+use i6300esb_rust_vmm::{Host, WatchdogDevice};
 use rustix::event::{EventfdFlags, eventfd};
 use vm_device::DeviceMmio;
 use vm_device::bus::MmioAddress;

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use i6300esb::{Bite, Event, VmInstant, spec};
 use kennel_pci::HostBridge;
 use kennel_vmm::board::Board;
-use kennel_vmm::clock::VmTimer;
 use kennel_vmm::config::{AfterBite, WatchdogConfig};
 use kennel_vmm::layout;
 use kennel_vmm::mailbox::{Request, ResetCause};
@@ -68,33 +67,30 @@ fn board(after_bite: AfterBite) -> Board {
     board
 }
 
-fn watchdog(board: &Board) -> (Arc<Watchdog>, Arc<VmTimer>) {
+fn watchdog(board: &Board) -> Arc<Watchdog> {
     board.watchdog.clone().expect("built with one")
 }
 
 /// Whether the watchdog's timer goes off within so many milliseconds.
 fn goes_off(board: &Board, bound_ms: i32) -> bool {
-    let (_, timer) = watchdog(board);
+    let watchdog = watchdog(board);
     let epoll = Epoll::new().expect("an epoll descriptor");
     let readable = EpollEvent::new(EventSet::IN, 0);
     epoll
-        .ctl(ControlOperation::Add, timer.as_raw_fd(), readable)
+        .ctl(ControlOperation::Add, watchdog.as_raw_fd(), readable)
         .expect("a timer can be waited for");
     let mut ready = [EpollEvent::default()];
     epoll.wait(bound_ms, &mut ready).expect("a wait") == 1
 }
 
 fn is_armed(board: &Board) -> bool {
-    watchdog(board).0.status().armed
+    watchdog(board).status().armed
 }
 
 /// What the machine's event loop does when the timer is readable.
 fn serve_timer(board: &Board) {
     assert!(goes_off(board, BOUND_MS), "the timer never went off");
-    let (watchdog, timer) = watchdog(board);
-    if timer.take_expiry() {
-        watchdog.timer_fired();
-    }
+    watchdog(board).timer_fired();
 }
 
 /// What the watchdog told since; nothing else asked for anything.
@@ -224,7 +220,7 @@ fn keepalive() {
     for _ in 0..1000 {
         driver.ping();
     }
-    let (device, _) = watchdog(&board);
+    let device = watchdog(&board);
     let status = device.status();
     assert!(status.armed && !status.locked && !status.timed_out);
     assert_eq!(status.pings, 1000);
@@ -244,7 +240,7 @@ fn stop_and_lock() {
     driver.start(false);
     assert!(driver.stop());
     assert_eq!(events(&board), [Event::Armed, Event::Disarmed]);
-    assert_eq!(watchdog(&board).0.status().time_left_ns, None);
+    assert_eq!(watchdog(&board).status().time_left_ns, None);
 
     let driver = Driver::probe(&board.bus, FAST, PRELOAD);
     driver.start(true);
@@ -274,7 +270,7 @@ fn wide_accesses() {
     assert_eq!(events(&board), [Event::Armed]);
     unlock();
     driver.write(spec::RELOAD, spec::RELOAD_PING);
-    assert_eq!(watchdog(&board).0.status().pings, 1);
+    assert_eq!(watchdog(&board).status().pings, 1);
     wait_for_bite(&board);
     assert_eq!(driver.read::<u32>(spec::RELOAD), spec::RELOAD_TIMEOUT);
     assert_eq!(
@@ -311,7 +307,7 @@ fn ping_beats_the_timer() {
     }
     driver.ping();
     let last_ping = board.clock.now();
-    let (device, _) = watchdog(&board);
+    let device = watchdog(&board);
     // A test thread that lost the CPU for a whole timeout may have been bitten, and rightly.
     let pinged = device.status().pings;
     assert!(pinged >= 2, "{pinged}");
@@ -360,9 +356,9 @@ fn interrupt() {
 fn frozen() {
     let board = board(AfterBite::Rearm);
     let driver = Driver::probe(&board.bus, FAST, PRELOAD);
-    let (device, timer) = watchdog(&board);
+    let device = watchdog(&board);
     board.clock.freeze();
-    timer.follow_clock();
+    device.follow_clock();
     driver.start(false);
     assert_eq!(device.status().time_left_ns, Some(2 * STAGE_NS));
     // Host time passes: ten times what a bite would take.
@@ -370,7 +366,7 @@ fn frozen() {
     assert_eq!(device.status().time_left_ns, Some(2 * STAGE_NS));
     assert_eq!(events(&board), [Event::Armed]);
     board.clock.resume();
-    timer.follow_clock();
+    device.follow_clock();
     let (_, bite, _) = wait_for_bite(&board);
     assert_eq!(bite.armed_to_due_ns, 2 * STAGE_NS, "in VM time");
 }
@@ -398,7 +394,7 @@ fn after_bite() {
         let lock: u8 = driver.function.read(spec::CONFIG_LOCK);
         assert_eq!(lock, enabled, "{policy:?}");
         assert_eq!(is_armed(&board), armed, "{policy:?}");
-        let status = watchdog(&board).0.status();
+        let status = watchdog(&board).status();
         let counts = status.stage.is_some();
         assert_eq!(counts, policy == AfterBite::Rearm, "{policy:?}");
     }
@@ -416,7 +412,7 @@ fn reset() {
     board.reset();
     board.mailbox.next_boot();
 
-    let (device, _) = watchdog(&board);
+    let device = watchdog(&board);
     let status = device.status();
     assert!(!status.armed && !status.locked, "{status:?}");
     assert_eq!(status.time_left_ns, None);
@@ -444,7 +440,7 @@ fn late_bite() {
     while board.mailbox.take().is_some() {}
     // Both stages are over, and nobody serves the timer.
     assert!(goes_off(&board, BOUND_MS));
-    let (device, _) = watchdog(&board);
+    let device = watchdog(&board);
     let bound = board.clock.now().saturating_add(60_000_000_000);
     while device.status().bites == 0 {
         assert!(board.clock.now() < bound, "it never bit");

@@ -11,7 +11,7 @@ use crate::bus::{Bus, MmioDevice, RegisterError};
 use crate::chipset::keyboard::{self, KeyboardController};
 use crate::chipset::pci_host::{self, PciHost, Plugged};
 use crate::chipset::power::{self, PowerManagement};
-use crate::clock::{VmClock, VmTimer};
+use crate::clock::VmClock;
 use crate::config::WatchdogConfig;
 use crate::console::Console;
 use crate::interrupts::Interrupts;
@@ -19,7 +19,7 @@ use crate::layout;
 use crate::mailbox::Mailbox;
 use crate::virtio_console::VirtioConsole;
 use crate::virtio_net::VirtioNet;
-use crate::watchdog::{HeaderError, Watchdog};
+use crate::watchdog::{Watchdog, WatchdogError};
 
 /// A board could not be put together: the kernel is out of descriptors, or [`layout`] contradicts
 /// itself.
@@ -38,9 +38,9 @@ pub enum BoardError {
     /// A virtio device's configuration space contradicts itself.
     #[error(transparent)]
     Virtio(#[from] kennel_virtio::TransportError),
-    /// The watchdog's configuration space contradicts itself.
+    /// The watchdog could not be built.
     #[error(transparent)]
-    Header(#[from] HeaderError),
+    Watchdog(#[from] WatchdogError),
 }
 
 /// The devices, and what they share.
@@ -64,8 +64,8 @@ pub struct Board {
     pub virtio_net: Option<Arc<VirtioNet>>,
     /// The PCI root.
     pub pci: Arc<PciHost>,
-    /// The watchdog, if there is one, and its timer.
-    pub watchdog: Option<(Arc<Watchdog>, Arc<VmTimer>)>,
+    /// The watchdog, if there is one.
+    pub watchdog: Option<Arc<Watchdog>>,
 }
 
 impl Board {
@@ -104,7 +104,7 @@ impl Board {
         if let Some(net) = &virtio_net {
             plugged.extend(plug(net, layout::NET_SLOT, &interrupts));
         }
-        if let Some((watchdog, _)) = &watchdog {
+        if let Some(watchdog) = &watchdog {
             plugged.extend(plug(watchdog, layout::WATCHDOG_SLOT, &interrupts));
         }
         let pci = Arc::new(PciHost::new(
@@ -170,10 +170,8 @@ fn build_watchdog(
     clock: &Arc<VmClock>,
     interrupts: &Arc<Interrupts>,
     mailbox: &Arc<Mailbox>,
-) -> Result<(Arc<Watchdog>, Arc<VmTimer>), BoardError> {
-    let timer = Arc::new(VmTimer::new(Arc::clone(clock))?);
+) -> Result<Arc<Watchdog>, WatchdogError> {
     let irq = interrupts.line(layout::pci_intx_gsi(layout::WATCHDOG_SLOT, 0));
-    let (clock, mailbox) = (Arc::clone(clock), Arc::clone(mailbox));
-    let device = Watchdog::new(config, clock, Arc::clone(&timer), irq, mailbox)?;
-    Ok((Arc::new(device), timer))
+    let watchdog = Watchdog::new(config, Arc::clone(clock), irq, Arc::clone(mailbox))?;
+    Ok(Arc::new(watchdog))
 }

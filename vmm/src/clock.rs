@@ -96,7 +96,7 @@ impl VmClock {
     }
 
     /// The host's monotonic nanosecond at which VM time will be `instant`; `None` while frozen.
-    fn host_instant(&self, instant: VmInstant) -> Option<u64> {
+    pub(crate) fn host_instant(&self, instant: VmInstant) -> Option<u64> {
         match *self.phase.read() {
             Phase::Running { behind } => Some(instant.as_nanos().saturating_add(behind)),
             Phase::Frozen { .. } => None,

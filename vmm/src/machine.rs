@@ -166,11 +166,7 @@ impl Machine {
     #[must_use]
     pub fn status(&self) -> MachineStatus {
         let vcpus = self.incarnation.iter().flat_map(|one| &one.vcpus);
-        let watchdog = self
-            .board
-            .watchdog
-            .as_ref()
-            .map(|(watchdog, _)| watchdog.status());
+        let watchdog = self.board.watchdog.as_ref().map(|one| one.status());
         MachineStatus {
             frozen: self.frozen,
             resets: self.resets,
@@ -241,9 +237,7 @@ impl Machine {
 
     /// The watchdog's timer is readable.
     pub fn serve_watchdog(&mut self) {
-        if let Some((watchdog, timer)) = &self.board.watchdog
-            && timer.take_expiry()
-        {
+        if let Some(watchdog) = &self.board.watchdog {
             watchdog.timer_fired();
         }
     }
@@ -392,8 +386,8 @@ impl Machine {
 
     fn follow_clock(&self) {
         self.grace.follow_clock();
-        if let Some((_, timer)) = &self.board.watchdog {
-            timer.follow_clock();
+        if let Some(watchdog) = &self.board.watchdog {
+            watchdog.follow_clock();
         }
     }
 }

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The i6300esb in its PCI slot: the device from its crate, a type-0 header, one timer in VM time.
+//! The i6300esb in its PCI slot: a type-0 header and an interrupt around the device, its lock and its timer.
 //!
-//! Registers and their differences from hardware: [`i6300esb`].
+//! Registers and their differences from hardware: [`i6300esb`]. Lock and timer: [`i6300esb_rust_vmm`].
 
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
-use i6300esb::{Config, Effects, Events, I6300Esb, ResetKind, Status, TimerRequest, spec};
+use i6300esb::{Config, Event, ResetKind, Status, VmInstant, spec};
+use i6300esb_rust_vmm::{Host, WatchdogDevice};
 use kennel_pci::{
     Bar, BarError, ConfigEffects, ConfigWindow, DecodedBars, Identity, InterruptPin, LayoutError,
     Msi, PciFunction, Type0,
@@ -14,7 +17,7 @@ use parking_lot::Mutex;
 use vm_device::DeviceMmio;
 use vm_device::bus::{MmioAddress, MmioAddressOffset};
 
-use crate::clock::{VmClock, VmTimer};
+use crate::clock::VmClock;
 use crate::config::{AfterBite, WatchdogConfig};
 use crate::interrupts::IrqLine;
 use crate::layout;
@@ -26,10 +29,14 @@ const OWN_REGISTERS: ConfigWindow = ConfigWindow::new(
     spec::CONFIG_LAST - spec::CONFIG_FIRST + 1,
 );
 
-/// [`layout`] and the device disagree about its configuration space.
+/// The watchdog cannot be built: the kernel gives no timer, or [`layout`] and the device disagree about its configuration
+/// space.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum HeaderError {
+pub enum WatchdogError {
+    /// No timerfd.
+    #[error("no timer for the watchdog: {0}; the process may be out of file descriptors")]
+    Timer(#[from] io::Error),
     /// BAR 0 cannot be where it is put.
     #[error(transparent)]
     Bar(#[from] BarError),
@@ -38,21 +45,26 @@ pub enum HeaderError {
     Layout(#[from] LayoutError),
 }
 
-#[derive(Debug)]
-struct Inner {
-    header: Type0,
-    msi: Option<Msi>,
-    device: I6300Esb,
-}
-
 /// The watchdog as the machine holds it.
 #[derive(Debug)]
 pub struct Watchdog {
-    inner: Mutex<Inner>,
-    clock: Arc<VmClock>,
-    timer: Arc<VmTimer>,
+    device: WatchdogDevice<Slot>,
+}
+
+/// What the device finds around it: its slot's header and interrupt, VM time, and the mailbox.
+#[derive(Debug)]
+struct Slot {
+    /// Taken last, also under the device's lock: nothing under it reaches for the device.
+    header: Mutex<Header>,
     irq: IrqLine,
+    clock: Arc<VmClock>,
     mailbox: Arc<Mailbox>,
+}
+
+#[derive(Debug)]
+struct Header {
+    registers: Type0,
+    msi: Option<Msi>,
 }
 
 impl Watchdog {
@@ -60,15 +72,14 @@ impl Watchdog {
     ///
     /// # Errors
     ///
-    /// [`HeaderError`].
+    /// [`WatchdogError`].
     pub fn new(
         config: &WatchdogConfig,
         clock: Arc<VmClock>,
-        timer: Arc<VmTimer>,
         irq: IrqLine,
         mailbox: Arc<Mailbox>,
-    ) -> Result<Self, HeaderError> {
-        let device = I6300Esb::new(Config {
+    ) -> Result<Self, WatchdogError> {
+        let device = Config {
             after_bite: match config.after_bite {
                 AfterBite::Rearm => i6300esb::AfterBite::Rearm,
                 AfterBite::Disarm => i6300esb::AfterBite::Disarm,
@@ -76,74 +87,80 @@ impl Watchdog {
             },
             timed_out: config.timed_out,
             ..Config::default()
-        });
-        let mut header = header()?;
-        let msi = config.msi.then(|| Msi::add_to(&mut header)).transpose()?;
-        let inner = Mutex::new(Inner {
-            header,
-            msi,
-            device,
-        });
-        Ok(Self {
-            inner,
-            clock,
-            timer,
+        };
+        let mut registers = header()?;
+        let msi = config
+            .msi
+            .then(|| Msi::add_to(&mut registers))
+            .transpose()?;
+        let slot = Slot {
+            header: Mutex::new(Header { registers, msi }),
             irq,
+            clock,
             mailbox,
+        };
+        Ok(Self {
+            device: WatchdogDevice::new(device, slot)?,
         })
     }
 
-    /// The timer went off.
+    /// The timer is readable.
     pub fn timer_fired(&self) {
-        let mut inner = self.inner.lock();
-        let effects = inner.device.timer_fired(self.clock.now());
-        self.apply(&mut inner, effects);
+        self.device.timer_fired();
+    }
+
+    /// Must follow every stop and start of VM time.
+    pub fn follow_clock(&self) {
+        self.device.clock_changed();
     }
 
     /// What a host-side observer sees.
     #[must_use]
     pub fn status(&self) -> Status {
-        self.inner.lock().device.status(self.clock.now())
+        self.device.status()
     }
 
-    /// Done under the device's lock: the effects of two vCPUs in the wrong order could leave the
-    /// timer disarmed or the line high. Nothing here calls back. The interrupt goes first: it is the one
-    /// that the guest waits for.
+    fn slot(&self) -> &Slot {
+        self.device.host()
+    }
+}
+
+/// Its timer, for the event loop.
+impl AsRawFd for Watchdog {
+    fn as_raw_fd(&self) -> RawFd {
+        self.device.as_raw_fd()
+    }
+}
+
+impl Host for Slot {
     #[inline]
-    fn apply(&self, inner: &mut Inner, effects: Effects) {
-        if let Some(level) = effects.interrupt {
-            self.interrupt(inner, level);
-        }
-        match effects.timer {
-            TimerRequest::Keep => {}
-            TimerRequest::Disarm => self.timer.disarm(),
-            TimerRequest::ArmAt(instant) => self.timer.arm(instant),
-        }
-        if !effects.events.is_empty() {
-            self.tell(effects.events);
-        }
+    fn now(&self) -> VmInstant {
+        self.clock.now()
     }
 
-    #[cold]
-    fn tell(&self, events: Events) {
-        for event in events {
-            self.mailbox.post(Request::Watchdog(event));
-        }
+    fn monotonic_ns(&self, at: VmInstant) -> Option<u64> {
+        self.clock.host_instant(at)
     }
 
     /// A message if the guest has chosen that, else the line; a line that was high when it chose
     /// falls.
-    fn interrupt(&self, inner: &mut Inner, level: bool) {
-        let msi = inner.msi.filter(|msi| msi.enabled(&inner.header));
-        if let Some(message) = msi
-            .filter(|_| level)
-            .and_then(|msi| msi.message(&inner.header))
-        {
+    fn set_interrupt(&self, level: bool) {
+        let mut header = self.header.lock();
+        let Header { registers, msi } = &mut *header;
+        let msi = msi.filter(|msi| msi.enabled(registers));
+        if let Some(message) = msi.filter(|_| level).and_then(|msi| msi.message(registers)) {
             self.irq.send(message);
         }
-        self.drive(inner.header.set_interrupt(level && msi.is_none()));
+        self.drive(registers.set_interrupt(level && msi.is_none()));
     }
 
+    fn event(&self, _now: VmInstant, event: Event) {
+        self.mailbox.post(Request::Watchdog(event));
+    }
+}
+
+impl Slot {
+    /// Under the header's lock, so that levels keep their order.
     fn drive(&self, line: Option<bool>) {
         if let Some(level) = line {
             self.irq.set(level);
@@ -151,7 +168,7 @@ impl Watchdog {
     }
 }
 
-fn header() -> Result<Type0, HeaderError> {
+fn header() -> Result<Type0, WatchdogError> {
     let [_, class @ ..] = spec::CLASS_CODE.to_be_bytes();
     let mut header = Type0::new(Identity {
         vendor: spec::VENDOR_ID,
@@ -171,35 +188,35 @@ fn header() -> Result<Type0, HeaderError> {
 
 impl PciFunction for Watchdog {
     fn config_read(&self, offset: u16, data: &mut [u8]) {
-        let inner = self.inner.lock();
-        inner.header.read(offset, data);
+        self.slot().header.lock().registers.read(offset, data);
         if let Some((offset, part)) = OWN_REGISTERS.part_mut(offset, data) {
-            inner.device.config_read(self.clock.now(), offset, part);
+            self.device.config_read(offset, part);
         }
     }
 
     fn config_write(&self, offset: u16, data: &[u8]) -> ConfigEffects {
-        let mut inner = self.inner.lock();
-        let header_effects = inner.header.write(offset, data);
-        self.drive(header_effects.intx());
+        let effects = {
+            let mut header = self.slot().header.lock();
+            let effects = header.registers.write(offset, data);
+            self.slot().drive(effects.intx());
+            effects
+        };
         if let Some((offset, part)) = OWN_REGISTERS.part(offset, data) {
-            let effects = inner.device.config_write(self.clock.now(), offset, part);
-            self.apply(&mut inner, effects);
+            self.device.config_write(offset, part);
         }
-        header_effects.with_intx(None)
+        effects.with_intx(None)
     }
 
     fn reset(&self) -> ConfigEffects {
-        let mut inner = self.inner.lock();
-        let effects = inner.device.reset(self.clock.now(), ResetKind::Platform);
-        self.apply(&mut inner, effects);
-        let header_effects = inner.header.reset();
-        self.irq.set(false);
-        header_effects.with_intx(None)
+        self.device.reset(ResetKind::Platform);
+        let mut header = self.slot().header.lock();
+        let effects = header.registers.reset();
+        self.slot().irq.set(false);
+        effects.with_intx(None)
     }
 
     fn decoded_bars(&self) -> DecodedBars {
-        self.inner.lock().header.decoded_bars()
+        self.slot().header.lock().registers.decoded_bars()
     }
 
     fn interrupt_pin(&self) -> Option<InterruptPin> {
@@ -208,19 +225,11 @@ impl PciFunction for Watchdog {
 }
 
 impl DeviceMmio for Watchdog {
-    fn mmio_read(&self, _base: MmioAddress, offset: MmioAddressOffset, data: &mut [u8]) {
-        self.inner
-            .lock()
-            .device
-            .mmio_read(self.clock.now(), offset, data);
+    fn mmio_read(&self, base: MmioAddress, offset: MmioAddressOffset, data: &mut [u8]) {
+        self.device.mmio_read(base, offset, data);
     }
 
-    fn mmio_write(&self, _base: MmioAddress, offset: MmioAddressOffset, data: &[u8]) {
-        let mut inner = self.inner.lock();
-        if inner.device.unlock_step(offset, data) {
-            return;
-        }
-        let effects = inner.device.mmio_write(self.clock.now(), offset, data);
-        self.apply(&mut inner, effects);
+    fn mmio_write(&self, base: MmioAddress, offset: MmioAddressOffset, data: &[u8]) {
+        self.device.mmio_write(base, offset, data);
     }
 }

@@ -59,7 +59,8 @@
 //!
 //! * `serde`: [`State`] can be serialized in any format.
 //! * `alloc`: `DeadlineQueue`, one host timer for any number of watchdogs.
-//! * `rust-vmm`: module `rust_vmm`, glue for vm-device and event-manager. Needs `std`.
+//!
+//! Glue for vm-device and event-manager is a crate of its own, i6300esb-rust-vmm.
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -75,7 +76,7 @@
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
-#[cfg(any(test, feature = "rust-vmm"))]
+#[cfg(test)]
 extern crate std;
 
 /// The README's example is tested too.
@@ -93,8 +94,6 @@ mod packed;
 mod pending;
 mod registers;
 mod reports;
-#[cfg(feature = "rust-vmm")]
-pub mod rust_vmm;
 pub mod spec;
 mod state;
 mod state_bytes;

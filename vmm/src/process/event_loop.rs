@@ -255,8 +255,8 @@ impl MutEventSubscriber for EventLoop {
         if let Some(listener) = self.ports.agent.listener() {
             watched = watched.and_then(|()| watch(listener, Source::AgentClient));
         }
-        if let Some((_, timer)) = &board.watchdog {
-            watched = watched.and_then(|()| watch(&**timer, Source::WatchdogTimer));
+        if let Some(watchdog) = &board.watchdog {
+            watched = watched.and_then(|()| watch(&**watchdog, Source::WatchdogTimer));
         }
         // A regular file or /dev/null cannot be watched, and then has no input for the guest.
         if self.input.is_ours() {

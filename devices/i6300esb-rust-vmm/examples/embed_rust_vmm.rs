@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The watchdog in a rust-vmm machine, on vm-device's bus and in event-manager's loop:
-//! `cargo run --features rust-vmm --example embed_rust_vmm [-- ROUNDS]`.
+//! `cargo run -p i6300esb-rust-vmm --example embed_rust_vmm [-- ROUNDS]`.
 //!
 //! A guest is played in ROUNDS (default 200) with a timeout of its own each: it starts the watchdog, pings, and hangs
 //! until it is bitten. No bite may be early; how late they were is printed.
@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
 use event_manager::{EventManager, EventSubscriber, SubscriberOps};
-use i6300esb::rust_vmm::{Host, WatchdogDevice};
 use i6300esb::{Bite, Config, Event, ResetKind, VmInstant, spec};
+use i6300esb_rust_vmm::{Host, WatchdogDevice};
 use rustix::time::{ClockId, clock_gettime};
 use vm_device::bus::{MmioAddress, MmioRange};
 use vm_device::device_manager::{IoManager, MmioManager};

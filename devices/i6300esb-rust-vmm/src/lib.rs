@@ -1,8 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Glue for rust-vmm machines (feature `rust-vmm`): BAR 0 on a vm-device bus, the timer in an event-manager loop.
+//! The [`i6300esb`] watchdog in a machine on rust-vmm's crates: BAR 0 on a vm-device bus, the timer in an event-manager
+//! loop.
 //!
 //! [`WatchdogDevice`] holds the device, its lock and one absolute timerfd. The embedder implements [`Host`] and does three
 //! things: put BAR 0 on its bus, pass on config accesses, and add the device to its event manager.
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic
+    )
+)]
 
 use std::fmt;
 use std::io;
@@ -10,18 +22,16 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use event_manager::{EventOps, EventSet, EventSubscriber, Events as ReadyEvents};
+use i6300esb::{
+    Config, Effects, Event, Events, I6300Esb, ResetKind, RestoreError, State, Status, TimerRequest,
+    VmInstant,
+};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
 };
 use vm_device::DeviceMmio;
 use vm_device::bus::{MmioAddress, MmioAddressOffset};
-
-use crate::config::Config;
-use crate::device::{I6300Esb, ResetKind, Status};
-use crate::effects::{Effects, Event};
-use crate::state::{RestoreError, State};
-use crate::time::{TimerRequest, VmInstant};
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
@@ -37,7 +47,8 @@ pub trait Host: Send + Sync {
     /// call the device.
     fn set_interrupt(&self, level: bool);
 
-    /// Something happened, at `now` or before. Called without a lock.
+    /// Something happened, at `now` or before. Called without a lock, so events of two threads may come in either order:
+    /// [`WatchdogDevice::status`] says how the device is.
     fn event(&self, now: VmInstant, event: Event);
 }
 
@@ -71,7 +82,14 @@ pub struct WatchdogDevice<H> {
     host: H,
     timer: OwnedFd,
     /// Held while an access is made and its timer and interrupt are applied: two vCPUs must not swap those.
-    device: Mutex<I6300Esb>,
+    locked: Mutex<Locked>,
+}
+
+#[derive(Debug)]
+struct Locked {
+    device: I6300Esb,
+    /// Where the device believes its timer to be. A ping may have moved its deadline on from there.
+    armed_for: Option<VmInstant>,
 }
 
 impl<H: Host> WatchdogDevice<H> {
@@ -104,14 +122,22 @@ impl<H: Host> WatchdogDevice<H> {
         Ok(Self {
             host,
             timer,
-            device: Mutex::new(device),
+            locked: Mutex::new(Locked {
+                device,
+                armed_for: None,
+            }),
         })
+    }
+
+    /// The machine around it.
+    pub const fn host(&self) -> &H {
+        &self.host
     }
 
     /// Reads the device's part of PCI config space: see [`I6300Esb::config_read`].
     pub fn config_read(&self, offset: u16, data: &mut [u8]) {
-        let device = self.lock();
-        device.config_read(self.host.now(), offset, data);
+        let locked = self.lock();
+        locked.device.config_read(self.host.now(), offset, data);
     }
 
     /// Writes the device's part of PCI config space: see [`I6300Esb::config_write`].
@@ -127,66 +153,79 @@ impl<H: Host> WatchdogDevice<H> {
     /// See [`I6300Esb::status`].
     #[must_use]
     pub fn status(&self) -> Status {
-        let device = self.lock();
-        device.status(self.host.now())
+        let locked = self.lock();
+        locked.device.status(self.host.now())
     }
 
     /// See [`I6300Esb::save`].
     #[must_use]
     pub fn save(&self) -> State {
-        let device = self.lock();
-        device.save(self.host.now())
+        let locked = self.lock();
+        locked.device.save(self.host.now())
     }
 
     /// Must follow every pause and resume of VM time: moves the timerfd to where the deadline is now.
     pub fn clock_changed(&self) {
-        let device = self.lock();
-        self.arm(device.deadline());
+        let locked = self.lock();
+        self.set_timer(locked.armed_for);
     }
 
     /// Serves the timer. [`EventSubscriber::process`] calls this; so does a loop without event-manager when the file
     /// descriptor is readable.
     pub fn timer_fired(&self) {
-        // Empty when the timer was moved since it fired; the device does not mind.
-        let expired = rustix::io::read(&self.timer, &mut [0_u8; 8]).is_ok();
-        self.with(|device, now| {
-            let mut effects = device.timer_fired(now);
-            // One that expired is disarmed: a bite need not wait for the kernel to do it again.
-            if expired && effects.timer == TimerRequest::Disarm {
-                effects.timer = TimerRequest::Keep;
-            }
-            effects
-        });
+        let mut locked = self.lock();
+        // Under the lock: a deadline set meanwhile must not be taken for the expired one. Empty if the timer was moved since
+        // it fired; the device does not mind.
+        let _expiries = rustix::io::read(&self.timer, &mut [0_u8; 8]);
+        locked.armed_for = None;
+        let now = self.host.now();
+        let effects = locked.device.timer_fired(now);
+        self.apply(locked, now, effects);
     }
 
     fn with(&self, act: impl FnOnce(&mut I6300Esb, VmInstant) -> Effects) {
-        let mut device = self.lock();
+        let mut locked = self.lock();
         let now = self.host.now();
-        let effects = act(&mut device, now);
-        self.apply(device, now, effects);
+        let effects = act(&mut locked.device, now);
+        self.apply(locked, now, effects);
     }
 
-    fn apply(&self, device: MutexGuard<'_, I6300Esb>, now: VmInstant, effects: Effects) {
+    /// Timer and interrupt under the lock, events after it.
+    #[inline]
+    fn apply(&self, mut locked: MutexGuard<'_, Locked>, now: VmInstant, effects: Effects) {
         let Effects {
             interrupt,
             timer,
             events,
         } = effects;
-        match timer {
-            TimerRequest::Keep => {}
-            TimerRequest::Disarm => self.arm(None),
-            TimerRequest::ArmAt(at) => self.arm(Some(at)),
-        }
+        // The interrupt goes first: the guest waits for it.
         if let Some(level) = interrupt {
             self.host.set_interrupt(level);
         }
-        drop(device);
+        match timer {
+            TimerRequest::Keep => {}
+            TimerRequest::Disarm => self.arm(&mut locked, None),
+            TimerRequest::ArmAt(at) => self.arm(&mut locked, Some(at)),
+        }
+        drop(locked);
+        if !events.is_empty() {
+            self.deliver(now, events);
+        }
+    }
+
+    #[cold]
+    fn deliver(&self, now: VmInstant, events: Events) {
         for event in events {
             self.host.event(now, event);
         }
     }
 
-    fn arm(&self, at: Option<VmInstant>) {
+    fn arm(&self, locked: &mut Locked, at: Option<VmInstant>) {
+        locked.armed_for = at;
+        self.set_timer(at);
+    }
+
+    fn set_timer(&self, at: Option<VmInstant>) {
         // A zero value would disarm, so the first instant is 1 ns; while paused the timer stays disarmed.
         let nanos = at
             .and_then(|at| self.host.monotonic_ns(at))
@@ -210,8 +249,9 @@ impl<H: Host> WatchdogDevice<H> {
     }
 
     /// A panic elsewhere must not take the watchdog with it.
-    fn lock(&self) -> MutexGuard<'_, I6300Esb> {
-        self.device.lock().unwrap_or_else(PoisonError::into_inner)
+    #[inline]
+    fn lock(&self) -> MutexGuard<'_, Locked> {
+        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -224,18 +264,18 @@ impl<H> AsRawFd for WatchdogDevice<H> {
 
 impl<H: Host> DeviceMmio for WatchdogDevice<H> {
     fn mmio_read(&self, _base: MmioAddress, offset: MmioAddressOffset, data: &mut [u8]) {
-        let device = self.lock();
-        device.mmio_read(self.host.now(), offset, data);
+        let locked = self.lock();
+        locked.device.mmio_read(self.host.now(), offset, data);
     }
 
     fn mmio_write(&self, _base: MmioAddress, offset: MmioAddressOffset, data: &[u8]) {
-        let mut device = self.lock();
-        if device.unlock_step(offset, data) {
+        let mut locked = self.lock();
+        if locked.device.unlock_step(offset, data) {
             return;
         }
         let now = self.host.now();
-        let effects = device.mmio_write(now, offset, data);
-        self.apply(device, now, effects);
+        let effects = locked.device.mmio_write(now, offset, data);
+        self.apply(locked, now, effects);
     }
 }
 
@@ -255,15 +295,13 @@ impl<H: Host> EventSubscriber for WatchdogDevice<H> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-    use std::vec::Vec;
-
     use rustix::event::{PollFd, PollFlags, poll};
     use rustix::time::Timespec;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::sync::{Arc, Mutex, OnceLock, Weak};
 
     use super::{DeviceMmio, Host, MmioAddress, RestoreDeviceError, RestoreError, WatchdogDevice};
-    use crate::{AfterBite, Config, Event, ResetKind, VmInstant};
+    use i6300esb::{AfterBite, Config, Event, ResetKind, VmInstant};
 
     const BASE: MmioAddress = MmioAddress(0xd000_0000);
     /// VM time starts here on `CLOCK_MONOTONIC`: in 1970, so every deadline has passed on the host.
@@ -274,6 +312,8 @@ mod tests {
     struct ByHand {
         now: AtomicU64,
         paused: AtomicBool,
+        /// Where the timer was last armed, in VM time.
+        armed_at: AtomicU64,
         level: AtomicBool,
         events: Mutex<Vec<Event>>,
     }
@@ -284,6 +324,7 @@ mod tests {
         }
 
         fn monotonic_ns(&self, at: VmInstant) -> Option<u64> {
+            self.armed_at.store(at.as_nanos(), Ordering::SeqCst);
             (!self.paused.load(Ordering::SeqCst)).then(|| at.as_nanos().saturating_add(ORIGIN_NS))
         }
 
@@ -316,12 +357,16 @@ mod tests {
     fn started_with(config: Config) -> WatchdogDevice<ByHand> {
         let device = WatchdogDevice::new(config, ByHand::default()).expect("a timerfd");
         for (offset, value) in [(0, 5_u32), (4, 7)] {
-            device.mmio_write(BASE, 0x0c, &[0x80, 0]);
-            device.mmio_write(BASE, 0x0c, &[0x86, 0]);
-            device.mmio_write(BASE, offset, &value.to_le_bytes());
+            unlocked(&device, offset, &value.to_le_bytes());
         }
         device.config_write(0x68, &[2]);
         device
+    }
+
+    fn unlocked(device: &WatchdogDevice<ByHand>, offset: u64, data: &[u8]) {
+        device.mmio_write(BASE, 0x0c, &[0x80, 0]);
+        device.mmio_write(BASE, 0x0c, &[0x86, 0]);
+        device.mmio_write(BASE, offset, data);
     }
 
     fn pass(device: &WatchdogDevice<ByHand>, ticks: u64) {
@@ -377,6 +422,78 @@ mod tests {
         assert!(ready(&device));
         device.reset(ResetKind::Platform);
         assert!(!ready(&device), "disarmed by the reset");
+    }
+
+    /// Later than that, a ping that brings the deadline forward would not find it early enough.
+    #[test]
+    fn a_resume_arms_the_timer_where_the_device_believes_it_to_be() {
+        let device = started();
+        pass(&device, 4);
+        unlocked(&device, 0x0c, &[0, 1]);
+        device.clock_changed();
+        assert_eq!(device.host.armed_at.load(Ordering::SeqCst), 5 * 983_040);
+    }
+
+    /// A host that looks whether the device's lock is held while it is called.
+    #[derive(Debug, Default)]
+    struct Looks {
+        device: OnceLock<Weak<WatchdogDevice<Looks>>>,
+        now: AtomicU64,
+        held: Mutex<Vec<(&'static str, bool)>>,
+    }
+
+    impl Looks {
+        fn look(&self, what: &'static str) {
+            let device = self.device.get().and_then(Weak::upgrade);
+            let held = device.expect("it lives").locked.try_lock().is_err();
+            self.held
+                .lock()
+                .expect("no panic before")
+                .push((what, held));
+        }
+    }
+
+    impl Host for Looks {
+        fn now(&self) -> VmInstant {
+            VmInstant::from_nanos(self.now.load(Ordering::SeqCst))
+        }
+
+        fn monotonic_ns(&self, _at: VmInstant) -> Option<u64> {
+            self.look("timer");
+            None
+        }
+
+        fn set_interrupt(&self, _level: bool) {
+            self.look("interrupt");
+        }
+
+        fn event(&self, _now: VmInstant, _event: Event) {
+            self.look("event");
+        }
+    }
+
+    /// So two vCPUs cannot swap their timers or interrupts, and an event may call the device.
+    #[test]
+    fn timer_and_interrupt_are_applied_under_the_lock_and_events_after_it() {
+        let device = WatchdogDevice::new(Config::default(), Looks::default());
+        let device = Arc::new(device.expect("a timerfd"));
+        let told = device.host.device.set(Arc::downgrade(&device));
+        told.expect("told once");
+        device.config_write(0x68, &[2]);
+        device.host.now.store(1 << 40, Ordering::SeqCst);
+        device.timer_fired();
+        let held = device.host.held.lock().expect("no panic before").clone();
+        let expected = [
+            ("timer", true),
+            ("event", false),
+            ("interrupt", true),
+            ("timer", true),
+        ];
+        assert_eq!(held[..4], expected);
+        assert!(
+            held[4..].iter().all(|seen| *seen == ("event", false)),
+            "{held:?}"
+        );
     }
 
     #[test]
