@@ -168,8 +168,8 @@ impl MutEventSubscriber for Driver {
     }
 
     fn init(&mut self, ops: &mut EventOps) {
-        if let Some((_, timer)) = &self.machine.board().watchdog {
-            let watched = ops.add(Events::new(&**timer, EventSet::IN));
+        if let Some(watchdog) = &self.machine.board().watchdog {
+            let watched = ops.add(Events::new(&**watchdog, EventSet::IN));
             debug_assert!(watched.is_ok(), "{watched:?}");
         }
     }
