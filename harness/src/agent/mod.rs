@@ -36,6 +36,14 @@ pub enum AgentError {
         /// What the agent says.
         desc: String,
     },
+    /// The agent refused what every conversation with it begins with.
+    #[error("the guest agent refused the sync that comes before every request: {desc} ({class})")]
+    SyncRefused {
+        /// QEMU's class of error, as in `CommandNotFound`.
+        class: String,
+        /// What the agent says.
+        desc: String,
+    },
     /// What came is no answer.
     #[error("the guest agent's answer cannot be understood: {0}")]
     Garbled(String),

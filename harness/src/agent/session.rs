@@ -154,7 +154,10 @@ impl Session {
     }
 
     fn sync_refused(&mut self, reply: &Reply, now: Moment) -> Option<Answer> {
-        let error = read(reply).err()?;
+        let error = match read(reply).err()? {
+            AgentError::Refused { class, desc } => AgentError::SyncRefused { class, desc },
+            error => error,
+        };
         let asked = self.request.as_ref()?.asked;
         if error == AgentError::Restarted && !asked {
             // It was the sync that met the restart; the request has not left yet.

@@ -82,6 +82,10 @@ mod tests {
             assert!(why.contains(word), "{why}");
         }
         for error in [
+            AgentError::SyncRefused {
+                class: "CommandNotFound".into(),
+                desc: "x".into(),
+            },
             AgentError::Garbled("x".into()),
             AgentError::Socket("x".into()),
         ] {

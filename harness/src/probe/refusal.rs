@@ -26,6 +26,7 @@ pub(super) fn outcome(command: &str, error: &AgentError, freeze_counts: bool) ->
         // What a guest can bring about at will counts, as it does with KubeVirt: else one that is
         // not well could keep its probes from ever saying so.
         AgentError::Refused { .. }
+        | AgentError::SyncRefused { .. }
         | AgentError::NotConnected
         | AgentError::TimedOut
         | AgentError::Garbled(_)

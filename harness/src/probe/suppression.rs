@@ -128,9 +128,10 @@ impl From<&AgentError> for PingError {
             AgentError::TimedOut | AgentError::NotConnected | AgentError::Restarted => {
                 Self::AgentUnresponsive
             }
-            AgentError::Refused { .. } | AgentError::Garbled(_) | AgentError::Socket(_) => {
-                Self::Other
-            }
+            AgentError::Refused { .. }
+            | AgentError::SyncRefused { .. }
+            | AgentError::Garbled(_)
+            | AgentError::Socket(_) => Self::Other,
         }
     }
 }

@@ -6,17 +6,24 @@
 //! request has a tag of our own, which the agent echoes (qemu-ga since 3.1; with an agent that does
 //! not, order alone tells).
 //!
+//! An agent that does not know `guest-sync-delimited` is asked for `guest-sync`, which is all that
+//! libvirt uses.
+//!
 //! *Observed with qemu-ga 7.2:* the 0xFF before a sync provokes one error line; the agent works off
 //! its requests one by one, in order.
 
 use super::buffer::Buffer;
 use super::framing::{Frame, Framer, Limits};
-use super::message::{Reply, is_silent, request_line};
+use super::message::{ErrorParts, Reply, is_silent, request_line};
 use super::numbers::Numbers;
 
 /// A sync that was taken and not answered is sent again after this long, in ns, and then after
 /// twice as long each time, up to 64 times this.
 pub const SYNC_RETRY_NS: u64 = 500_000_000;
+
+/// How much is kept of what an agent says that cannot be asked anything, in characters.
+const REFUSAL_SHOWN: usize = 200;
+const DELIMITED: &str = "guest-sync-delimited";
 
 /// What was heard.
 #[derive(Debug)]
@@ -57,6 +64,15 @@ enum Tags {
     Unknown,
 }
 
+/// By which command it gets in step with the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    /// `guest-sync-delimited`.
+    Delimited,
+    /// `guest-sync`, as the agent has refused the other.
+    Plain,
+}
+
 #[derive(Debug)]
 struct Awaited {
     tag: u64,
@@ -74,6 +90,9 @@ pub struct Dialogue {
     numbers: Numbers,
     state: State,
     tags: Tags,
+    manner: Manner,
+    /// What the agent says that knows neither command.
+    refusal: Option<String>,
     awaited: Option<Awaited>,
     suspect: bool,
     strays: u64,
@@ -97,6 +116,8 @@ impl Dialogue {
             numbers: Numbers::new(seed),
             state: State::Closed,
             tags: Tags::Echoed,
+            manner: Manner::Delimited,
+            refusal: None,
             awaited: None,
             suspect: false,
             strays: 0,
@@ -107,6 +128,7 @@ impl Dialogue {
     pub fn open(&mut self, now: u64) {
         self.close();
         self.tags = Tags::Echoed;
+        self.manner = Manner::Delimited;
         self.sync(now, 0);
     }
 
@@ -115,6 +137,7 @@ impl Dialogue {
         self.framer.restart();
         self.output.clear();
         self.state = State::Closed;
+        self.refusal = None;
         self.awaited = None;
         self.suspect = false;
     }
@@ -129,6 +152,12 @@ impl Dialogue {
     #[must_use]
     pub const fn is_awaiting(&self) -> bool {
         self.awaited.is_some()
+    }
+
+    /// What the agent says if it refuses both commands for getting in step.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&str> {
+        self.refusal.as_deref()
     }
 
     /// What came and was nobody's, in messages.
@@ -267,7 +296,8 @@ impl Dialogue {
             State::Closed => None,
             State::Syncing(sync) => {
                 let tagged = sync.tag.is_some() && reply.tag() == sync.tag;
-                if delimited && reply.number() == Some(sync.number) {
+                let behind_its_byte = delimited || self.manner == Manner::Plain;
+                if behind_its_byte && reply.number() == Some(sync.number) {
                     return Some(self.synced(tagged));
                 }
                 self.while_syncing(reply, tagged, now)
@@ -278,6 +308,7 @@ impl Dialogue {
 
     fn synced(&mut self, tagged: bool) -> Heard {
         self.state = State::InStep;
+        self.refusal = None;
         self.suspect = false;
         self.tags = if tagged { Tags::Echoed } else { Tags::Unknown };
         match self.awaited.take() {
@@ -293,6 +324,9 @@ impl Dialogue {
             return Some(Heard::Reply(reply));
         }
         let parts = reply.error_parts()?;
+        if is_unknown(&parts) {
+            return self.sync_unknown(reply, &parts, tagged, now);
+        }
         if tagged {
             return Some(Heard::SyncRefused(reply));
         }
@@ -301,6 +335,29 @@ impl Dialogue {
             self.sync(now, 0);
         }
         None
+    }
+
+    /// The agent does not know the command by which it was to get in step.
+    fn sync_unknown(
+        &mut self,
+        reply: Reply,
+        parts: &ErrorParts,
+        tagged: bool,
+        now: u64,
+    ) -> Option<Heard> {
+        match self.manner {
+            Manner::Delimited => {
+                self.manner = Manner::Plain;
+                self.sync(now, 0);
+                None
+            }
+            // The second answer to a command that was sent twice.
+            Manner::Plain if !tagged && parts.desc.contains(DELIMITED) => None,
+            Manner::Plain => {
+                self.refusal = Some(parts.desc.chars().take(REFUSAL_SHOWN).collect());
+                Some(Heard::SyncRefused(reply))
+            }
+        }
     }
 
     fn in_step(&mut self, reply: Reply, now: u64) -> Option<Heard> {
@@ -335,8 +392,11 @@ impl Dialogue {
         let number = self.numbers.sync();
         let tag = (self.tags == Tags::Echoed).then(|| self.numbers.tag());
         let arguments = format!("{{\"id\": {number}}}");
-        let mut line = vec![0xff];
-        line.extend(request_line("guest-sync-delimited", Some(&arguments), tag));
+        let (mut line, command) = match self.manner {
+            Manner::Delimited => (vec![0xff], DELIMITED),
+            Manner::Plain => (vec![], "guest-sync"),
+        };
+        line.extend(request_line(command, Some(&arguments), tag));
         self.push(line);
         self.state = State::Syncing(Sync {
             number,
@@ -350,6 +410,11 @@ impl Dialogue {
         self.pushed = self.pushed.saturating_add(as_u64(line.len()));
         self.output.push_owned(line);
     }
+}
+
+/// The agent has no such command, or none for us.
+fn is_unknown(error: &ErrorParts) -> bool {
+    matches!(&*error.class, "CommandNotFound" | "CommandDisabled")
 }
 
 /// qemu-ga before 3.1 takes a tag for a mistake, and names it.

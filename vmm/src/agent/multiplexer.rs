@@ -289,7 +289,7 @@ impl Multiplexer {
             Heard::Reply(reply) => self.answer_under_way(&reply, now),
             Heard::Lost => self.answer_under_way(&Reply::error(LOST), now),
             Heard::Silence => self.succeed_silently(),
-            // The sync is tried again by itself.
+            // The sync is tried again by itself; who asks meanwhile is told why it is refused.
             Heard::InStep | Heard::SyncRefused(_) => {}
         }
     }
@@ -454,6 +454,8 @@ impl Multiplexer {
             };
             if deserted {
                 client.refuse(NOT_CONNECTED);
+            } else if let Some(why) = self.dialogue.refusal() {
+                client.refuse(why);
             }
             let idle = client.output().is_empty();
             if !client.answer_by_itself(now) {

@@ -378,3 +378,60 @@ fn a_lost_connection_is_an_error() {
     assert_eq!(answer, Some(Err(AgentError::Socket("gone".into()))));
     assert_eq!(talk.session.disconnected("gone"), None);
 }
+
+/// What an agent says that does not know the command of `request`; `echoes` says whether it knows
+/// tags.
+fn unknown(request: &Value, echoes: bool) -> Vec<u8> {
+    let command = request["execute"].as_str().unwrap();
+    let desc = format!("The command {command} has not been found");
+    let mut reply = json!({"error": {"class": "CommandNotFound", "desc": desc}});
+    if echoes {
+        reply["id"] = request["id"].clone();
+    }
+    format!("{reply}\n").into_bytes()
+}
+
+#[test]
+fn an_agent_that_refuses_delimited_syncs_is_asked_for_plain_ones() {
+    for echoes in [true, false] {
+        let mut talk = Talk::new();
+        talk.begin(1, 1000);
+        let delimited = talk.only();
+        // Twice, as if it had been sent again.
+        let refused = unknown(&delimited, echoes);
+        assert_eq!(talk.hear(&refused), None);
+        let mut sync = talk.only();
+        assert_eq!(sync["execute"], "guest-sync");
+        assert_eq!(talk.hear(&refused), None);
+        if !echoes {
+            sync["id"] = Value::Null;
+        }
+        assert_eq!(talk.hear(&reply(&sync, &sync["arguments"]["id"])), None);
+        let request = talk.only();
+        assert_eq!(request["execute"], "ask", "{echoes}");
+        let answer = talk.hear(b"{\"return\": 5}\n");
+        let tagged = talk.hear(&reply(&request, &json!(5)));
+        assert_eq!(answer.or(tagged), Some(Ok(json!(5))), "{echoes}");
+    }
+}
+
+#[test]
+fn an_agent_that_refuses_every_sync_is_quoted() {
+    for echoes in [true, false] {
+        let mut talk = Talk::new();
+        for number in 1..3 {
+            talk.begin(number, 1000);
+            let mut answer = None;
+            while answer.is_none() {
+                let sync = talk.only();
+                assert_ne!(sync["execute"], "ask");
+                answer = talk.hear(&unknown(&sync, echoes));
+            }
+            let refused = AgentError::SyncRefused {
+                class: "CommandNotFound".into(),
+                desc: "The command guest-sync has not been found".into(),
+            };
+            assert_eq!(answer, Some(Err(refused)), "{echoes}");
+        }
+    }
+}

@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use super::fake::TagHabit;
 use super::*;
 use crate::agent::{NOT_CONNECTED, RESTARTED};
 
@@ -168,4 +169,48 @@ fn a_sync_is_answered_behind_its_byte_only() {
     assert!(world.mux.port_output().is_empty());
     world.guest_says(&[b"\xff", answer.to_string().as_bytes()].concat());
     assert!(!world.mux.port_output().is_empty());
+}
+
+const SYNCS: [&str; 2] = ["guest-sync-delimited", "guest-sync"];
+
+#[test]
+fn an_agent_without_delimited_syncs_is_asked_for_plain_ones() {
+    for tags in [TagHabit::Echo, TagHabit::Ignore] {
+        let mut world = World::running(1);
+        world.stop_agent(false);
+        world.start_agent();
+        (world.agent().unknown, world.agent().tags) = (vec![SYNCS[0]], tags);
+        world.run();
+        for number in 0..3 {
+            world.ask(0, &mark("x", number));
+            world.run();
+            assert_eq!(world.replies(0), [answer("x", number)], "{tags:?}");
+        }
+        // The next agent may know more.
+        world.stop_agent(false);
+        world.start_agent();
+        world.run();
+        assert_eq!(world.agent().executed, [SYNCS[0]]);
+    }
+}
+
+#[test]
+fn an_agent_without_any_sync_is_heard() {
+    for tags in [TagHabit::Echo, TagHabit::Ignore] {
+        let mut world = World::new();
+        world.connect(0);
+        world.start_agent();
+        (world.agent().unknown, world.agent().tags) = (SYNCS.to_vec(), tags);
+        world.ask(0, &mark("x", 1));
+        world.run();
+        let refused = refusal("The command guest-sync has not been found", 1);
+        assert_eq!(world.replies(0), [refused], "{tags:?}");
+        // One that has learned it is asked again by and by.
+        world.agent().unknown.clear();
+        world.pass(2000 * MS);
+        world.run();
+        world.ask(0, &mark("y", 2));
+        world.run();
+        assert_eq!(world.replies(0), [answer("y", 2)], "{tags:?}");
+    }
 }

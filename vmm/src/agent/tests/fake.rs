@@ -25,6 +25,8 @@ pub(super) struct FakeAgent {
     pub(super) output: VecDeque<u8>,
     pub(super) tags: TagHabit,
     pub(super) frozen: bool,
+    /// The commands that it does not know.
+    pub(super) unknown: Vec<&'static str>,
     /// The commands that it carried out.
     pub(super) executed: Vec<String>,
 }
@@ -37,6 +39,7 @@ impl FakeAgent {
             output: VecDeque::new(),
             tags: TagHabit::Echo,
             frozen: false,
+            unknown: Vec::new(),
             executed: Vec::new(),
         }
     }
@@ -69,6 +72,11 @@ impl FakeAgent {
         }
         let id = id.filter(|_| self.tags == TagHabit::Echo);
         let execute = request["execute"].as_str().unwrap_or_default();
+        if self.unknown.contains(&execute) {
+            let desc = format!("The command {execute} has not been found");
+            let error = json!({"class": "CommandNotFound", "desc": desc});
+            return self.say("error", error, id);
+        }
         let arguments = &request["arguments"];
         self.executed.push(match execute {
             "mark" => arguments["text"].as_str().unwrap_or_default().to_owned(),
