@@ -112,7 +112,10 @@ fn line(mut stream: &UnixStream, deadline: Instant) -> Result<String, Option<io:
         if !socket::wait(stream, PollFlags::IN, deadline)? {
             return Err(None);
         }
-        let there = match rustix::net::recv(stream, &mut piece[..], RecvFlags::PEEK) {
+        // As much as a line may still have: a longer one is as long in pieces.
+        let left = LINE_BYTES.saturating_sub(line.len());
+        let room = piece.get_mut(..left).unwrap_or_default();
+        let there = match rustix::net::recv(stream, room, RecvFlags::PEEK) {
             Ok((0, _)) => return Err(Some(io::ErrorKind::UnexpectedEof.into())),
             Ok((count, _)) => piece.get(..count).unwrap_or_default(),
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => continue,

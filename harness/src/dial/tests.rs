@@ -109,3 +109,27 @@ fn a_silent_vm_process_is_left_at_the_deadline() {
     let silent = dial(&path, Duration::from_millis(20)).unwrap_err();
     assert!(matches!(silent, DialError::TimedOut), "{silent}");
 }
+
+/// What a line of more than its bound comes to, in these pieces.
+fn long_line(pieces: &[&[u8]]) -> String {
+    let (client, mut server) = UnixStream::pair().unwrap();
+    let seen = client.try_clone().unwrap();
+    let reader = thread::spawn(move || line(&client, Instant::now() + HOUR).unwrap());
+    for (at, piece) in pieces.iter().enumerate() {
+        // The one before has been read.
+        while at > 0 && rustix::io::ioctl_fionread(&seen).unwrap() > 0 {
+            thread::yield_now();
+        }
+        server.write_all(piece).unwrap();
+    }
+    reader.join().unwrap()
+}
+
+#[test]
+fn a_line_too_long_is_the_same_in_pieces() {
+    let text = format!("FAIL busy {}\n", "x".repeat(LINE_BYTES)).into_bytes();
+    let whole = long_line(&[&text]);
+    assert_eq!(whole.len(), LINE_BYTES);
+    let (first, second) = text.split_at(60);
+    assert_eq!(long_line(&[first, second]), whole);
+}

@@ -9,7 +9,8 @@ use super::super::{Limit, Trouble};
 use super::body::{Body, Length};
 use crate::socket::cause;
 
-/// How long an answer's headers may be, with those of the 1xx answers before it.
+/// How long an answer's headers may be, with those of the 1xx answers before it: they end within so
+/// many bytes of the stream.
 const LONGEST_HEAD: usize = 64 << 10;
 /// Below this, bytes are looked at even before an empty line ends the head: many that are no answer are
 /// known by their first ones. Above, they are not looked at again and again.
@@ -56,8 +57,30 @@ impl<'a> Response<'a> {
         }
     }
 
-    /// More of what the server sends.
+    /// More of what the server sends. What comes of all of it does not depend on its pieces.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
+        let room = LONGEST_HEAD.saturating_sub(self.received);
+        let (within, beyond) = bytes.split_at(room.min(bytes.len()));
+        self.feed_head(within)?;
+        self.received = self.received.saturating_add(beyond.len());
+        match &mut self.state {
+            State::Body(_, body) => body.feed(beyond),
+            State::Head(_) if beyond.is_empty() => {}
+            State::Head(head) => {
+                let longest = LONGEST_HEAD >> 10;
+                let why = format!("the answer's headers are longer than {longest} KiB");
+                return Err(if parse(head).is_ok() {
+                    Trouble::Failed(why)
+                } else {
+                    malformed(head)
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// More of the head, and of what follows it.
+    fn feed_head(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
         self.received = self.received.saturating_add(bytes.len());
         let head = match &mut self.state {
             State::Body(_, body) => {
@@ -68,13 +91,24 @@ impl<'a> Response<'a> {
         };
         let seen = head.len();
         head.extend_from_slice(bytes);
-        if self.received > BEGINNING && !has_empty_line(head, seen) {
-            return self.bounded();
+        let skipped = skip_empty_lines(head);
+        if self.received > BEGINNING && !has_empty_line(head, seen.saturating_sub(skipped)) {
+            return Ok(());
         }
-        while let Some((parsed, size)) = parse(head)? {
-            let rest = head.split_off(size);
+        loop {
+            let (parsed, size) = match parse(head) {
+                Ok(Some(parsed)) => parsed,
+                Ok(None) => return Ok(()),
+                // Its first line is to be shown as a whole, however it came.
+                Err(Malformed) if head.len() >= SHOWN || head.contains(&b'\n') => {
+                    return Err(malformed(head));
+                }
+                Err(Malformed) => return Ok(()),
+            };
+            let mut rest = head.split_off(size);
             // It announces another one, unless it changes protocols.
             if matches!(parsed.status, 100 | 102..=199) {
+                skip_empty_lines(&mut rest);
                 *head = rest;
                 continue;
             }
@@ -83,21 +117,6 @@ impl<'a> Response<'a> {
             self.state = State::Body(parsed, body);
             return Ok(());
         }
-        // Empty lines before an answer are skipped, and for good.
-        if head.iter().all(|byte| matches!(byte, b'\r' | b'\n')) {
-            let half = usize::from(head.ends_with(b"\r"));
-            head.drain(..head.len().saturating_sub(half));
-        }
-        self.bounded()
-    }
-
-    fn bounded(&self) -> Result<(), Trouble> {
-        if self.received <= LONGEST_HEAD {
-            return Ok(());
-        }
-        let longest = LONGEST_HEAD >> 10;
-        let why = format!("the answer's headers are longer than {longest} KiB");
-        Err(Trouble::Failed(why))
     }
 
     /// No more of it is wanted.
@@ -116,6 +135,7 @@ impl<'a> Response<'a> {
                 head,
                 body: body.kept(),
             }),
+            State::Head(head) if parse(&head).is_err() => Err(malformed(&head)),
             State::Head(_) => {
                 let how = error.map_or_else(|| "EOF".to_owned(), cause);
                 Err(Trouble::Failed(match self.received {
@@ -141,11 +161,23 @@ impl<'a> Response<'a> {
                 head.status,
                 body.kept().len()
             ),
+            State::Head(head) if parse(&head).is_err() => return Err(malformed(&head)),
             State::Head(_) if self.received == 0 => format!("no answer within {within}"),
             State::Head(_) => format!("the answer's headers did not end within {within}"),
         };
         Err(Trouble::Failed(why))
     }
+}
+
+/// Drops the empty lines that `head` begins with; of how many bytes.
+fn skip_empty_lines(head: &mut Vec<u8>) -> usize {
+    let mut rest = head.as_slice();
+    while let Some(after) = rest.strip_prefix(b"\r\n").or(rest.strip_prefix(b"\n")) {
+        rest = after;
+    }
+    let skipped = head.len().saturating_sub(rest.len());
+    head.drain(..skipped);
+    skipped
 }
 
 /// Whether there is an empty line in `head` whose end is not among the first `seen` bytes.
@@ -154,8 +186,12 @@ fn has_empty_line(head: &[u8], seen: usize) -> bool {
     new.windows(2).any(|pair| pair == b"\n\n") || new.windows(3).any(|three| three == b"\n\r\n")
 }
 
+/// What can become no answer, whatever follows.
+#[derive(Debug)]
+struct Malformed;
+
 /// The answer's head and its size, once it is complete.
-fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Trouble> {
+fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Malformed> {
     let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
     let mut headers = vec![EMPTY_HEADER; lines];
     let mut response = httparse::Response::new(&mut headers);
@@ -169,11 +205,11 @@ fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Trouble> {
     match parser.parse_response(&mut response, bytes) {
         Ok(Status::Complete(size)) => Ok(Some((Head::of(&response), size))),
         Ok(Status::Partial) => Ok(None),
-        Err(_) => Err(Trouble::Failed(malformed(bytes))),
+        Err(_) => Err(Malformed),
     }
 }
 
-fn malformed(bytes: &[u8]) -> String {
+fn malformed(bytes: &[u8]) -> Trouble {
     let text = String::from_utf8_lossy(bytes.get(..SHOWN).unwrap_or(bytes));
     let line = text.lines().next().unwrap_or_default();
     let hint = match bytes {
@@ -181,7 +217,7 @@ fn malformed(bytes: &[u8]) -> String {
         [0x15 | 0x16, 3, ..] => "; it speaks TLS: is scheme: HTTPS meant?",
         _ => "",
     };
-    format!("malformed HTTP response {line:?}{hint}")
+    Trouble::Failed(format!("malformed HTTP response {line:?}{hint}"))
 }
 
 impl Head {
@@ -219,6 +255,8 @@ impl Head {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// The answer whose bytes come in pieces of `piece`.
@@ -275,6 +313,81 @@ mod tests {
             (b"a\n\r\nbc", 5, false),
         ] {
             assert_eq!(has_empty_line(head, seen), is_new, "{head:?} from {seen}");
+        }
+    }
+
+    /// An answer whose head ends with its byte number `size`.
+    fn with_head_of(size: usize) -> Vec<u8> {
+        let (first, last) = ("HTTP/1.1 200 OK\r\nX: ", "\r\n\r\nbody");
+        let filling = size + 4 - first.len() - last.len();
+        format!("{first}{}{last}", "a".repeat(filling)).into_bytes()
+    }
+
+    #[test]
+    fn the_longest_head_is_the_same_however_it_is_cut() {
+        let all = [1, 2, 999, 1000, 16 << 10, LONGEST_HEAD, usize::MAX];
+        for piece in all {
+            let fits = read(&with_head_of(LONGEST_HEAD), piece).expect("it fits");
+            assert_eq!((fits.head.status, fits.body), (200, b"body".to_vec()));
+            let Err(Trouble::Failed(why)) = read(&with_head_of(LONGEST_HEAD + 1), piece) else {
+                panic!("it is too long, by {piece}");
+            };
+            assert_eq!(
+                why, "the answer's headers are longer than 64 KiB",
+                "{piece}"
+            );
+        }
+    }
+
+    /// What servers send, in parts that make little sense together.
+    fn parts() -> impl Strategy<Value = Vec<u8>> {
+        let words = prop::sample::select(vec![
+            "HTTP/1.1 200 OK\r\n",
+            "HTTP/1.0 500 No\n",
+            "HTTP/1.1 103 Early\r\n\r\n",
+            "HTTP/1.1 100 Continue\n\n",
+            "X: y\r\n",
+            "no colon\n",
+            "Content-Length: 5\r\n",
+            "Transfer-Encoding: chunked\r\n",
+            "\r\n",
+            "\n",
+            "\r",
+            "\r\n\r\n",
+            "5\r\nHello\r\n0\r\n\r\n",
+            "SSH-2.0-x",
+            "\u{16}\u{3}\u{1}",
+            "\0",
+        ]);
+        let few = (words.clone(), 1..4_usize);
+        let many = (words, 1..6000_usize);
+        let part = prop_oneof![8 => few, 1 => many];
+        prop::collection::vec(part, 1..8).prop_map(|parts| {
+            let texts = parts.into_iter().map(|(word, times)| word.repeat(times));
+            texts.collect::<String>().into_bytes()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_same_bytes_come_to_the_same_however_they_arrive(
+            bytes in parts(),
+            sizes in prop::collection::vec(prop_oneof![1..4_usize, 1..3000_usize, 1..70_000_usize], 1..20),
+        ) {
+            let expected = read(&bytes, bytes.len());
+            let mut rest = bytes.as_slice();
+            let mut response = Response::new(&|_| true);
+            let mut failed = None;
+            for size in sizes.iter().cycle() {
+                let (piece, after) = rest.split_at((*size).min(rest.len()));
+                failed = response.feed(piece).err();
+                rest = after;
+                if failed.is_some() || rest.is_empty() {
+                    break;
+                }
+            }
+            let got = failed.map_or_else(|| response.ended(None), Err);
+            prop_assert_eq!(got, expected);
         }
     }
 }
