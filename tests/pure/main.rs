@@ -5,6 +5,7 @@
 mod board;
 mod cli;
 mod driver;
+mod kubectl;
 mod simulate;
 mod surroundings;
 mod validate;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
     let tests = [
         board::tests(),
         cli::tests(),
+        kubectl::tests(),
         simulate::tests(),
         validate::tests(),
     ];

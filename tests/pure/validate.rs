@@ -142,7 +142,7 @@ spec:
   terminationGracePeriodSeconds: -1
   domain:
     cpu:
-      cores: 0
+      cores: -2
     resources:
       requests:
         memory: 12Q
@@ -176,7 +176,7 @@ spec:
             ],
             &["vm.yaml:7:", "kennel/shutdown-grace", "\"soon\""],
             &["vm.yaml:9:", "spec.terminationGracePeriodSeconds", "-1"],
-            &["vm.yaml:12:", "spec.domain.cpu.cores", "0"],
+            &["vm.yaml:12:", "spec.domain.cpu.cores", "-2"],
             &["vm.yaml:15:", "requests.memory", "\"12Q\"", "Ki, Mi, Gi"],
             &[
                 "vm.yaml:19:",

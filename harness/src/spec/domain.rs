@@ -65,14 +65,15 @@ fn missing_memory(domain: &Cursor<'_>) {
 }
 
 fn quantity(at: &Cursor<'_>) -> Option<Quantity> {
-    Quantity::parse(at.scalar()?)
+    Quantity::parse(&at.text_or_number()?)
         .map_err(|fault| at.refuse(fault))
         .ok()
 }
 
 /// Rounded up to whole pages, which is what a machine is made of.
 fn whole_pages(at: &Cursor<'_>, quantity: Quantity) -> u64 {
-    let text = at.scalar().unwrap_or_default();
+    let text = at.text_or_number().unwrap_or_default();
+    let text = text.as_ref();
     let bytes = match u64::try_from(quantity.floor()) {
         Ok(bytes) if bytes >= MIN_MEMORY_BYTES => bytes,
         Ok(bytes) => {
@@ -128,15 +129,17 @@ pub(super) fn vcpus(domain: Option<&Cursor<'_>>, document: &Cursor<'_>) -> Place
         };
     };
     let cpu = domain.get("cpu");
-    let factors =
-        ["cores", "sockets", "threads"].map(|key| cpu.as_ref().and_then(|cpu| cpu.get(key)));
+    let factors = ["cores", "sockets", "threads"].into_iter();
+    let factors: Vec<_> = factors
+        .filter_map(|key| factor(cpu.as_ref()?, key))
+        .collect();
     let resources = ["limits", "requests"].map(|key| domain.descend(&["resources", key, "cpu"]));
     let resources: Vec<_> = resources
         .into_iter()
         .flatten()
         .map(|at| (quantity(&at), at))
         .collect();
-    let (count, at) = if factors.iter().any(Option::is_some) {
+    let (count, at) = if !factors.is_empty() {
         (topology(&factors), cpu.unwrap_or_else(|| domain.clone()))
     } else if let Some((quantity, at)) = resources.into_iter().next() {
         (quantity.map_or(1, |quantity| whole_cpus(&at, quantity)), at)
@@ -159,16 +162,20 @@ pub(super) fn vcpus(domain: Option<&Cursor<'_>>, document: &Cursor<'_>) -> Place
     }
 }
 
-fn topology(factors: &[Option<Cursor<'_>>]) -> u64 {
-    let mut product = 1_u64;
-    for at in factors.iter().flatten() {
-        let count = at.count().unwrap_or(1);
-        if count == 0 {
-            at.refuse(Fault::new("0 leaves the guest without a CPU").allowed("1 or more"));
-        }
-        product = product.saturating_mul(count.max(1));
+fn topology(factors: &[u64]) -> u64 {
+    factors
+        .iter()
+        .fold(1, |product: u64, count| product.saturating_mul(*count))
+}
+
+/// How many of a kind; none where the document says nothing or, as in KubeVirt, 0.
+fn factor(cpu: &Cursor<'_>, key: &str) -> Option<u64> {
+    let at = cpu.get(key)?;
+    let count = at.count()?;
+    if count == 0 {
+        at.note(NoteKind::Defaulted, "0 counts as not given, as in KubeVirt");
     }
-    product
+    Some(count).filter(|count| *count > 0)
 }
 
 fn whole_cpus(at: &Cursor<'_>, quantity: Quantity) -> u64 {

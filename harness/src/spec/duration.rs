@@ -26,6 +26,11 @@ pub(super) fn parse(text: &str, longest: Duration) -> Result<Duration, Fault> {
     if text.starts_with('-') {
         return Err(Fault::new(format!("duration {} is negative", quoted(text))).allowed(range));
     }
+    if let Some(better) = without_zeros(text) {
+        let fault = Fault::new(format!("duration {} begins with a 0", quoted(text)));
+        // As a number of its own it would be octal.
+        return Err(fault.allowed(range).hint(format!("write {better}")));
+    }
     let nanos = sum(text.strip_prefix('+').unwrap_or(text)).ok_or_else(|| {
         Fault::new(format!("{} is not a duration", quoted(text))).allowed(
             "numbers with the units h, m, s, ms, us, ns, such as 10s or 1m30s, or plain seconds",
@@ -37,6 +42,18 @@ pub(super) fn parse(text: &str, longest: Duration) -> Result<Duration, Fault> {
         .filter(|duration| *duration <= longest);
     duration
         .ok_or_else(|| Fault::new(format!("duration {} is too long", quoted(text))).allowed(range))
+}
+
+/// The text without the zeros that stand before its first number.
+fn without_zeros(text: &str) -> Option<String> {
+    let number = text.strip_prefix('+').unwrap_or(text);
+    let rest = number.trim_start_matches('0');
+    let zeros = number.len() - rest.len();
+    match (zeros, rest.starts_with(|c: char| c.is_ascii_digit())) {
+        (0, _) | (1, false) => None,
+        (_, true) => Some(rest.to_owned()),
+        (_, false) => Some(format!("0{rest}")),
+    }
 }
 
 fn describe(duration: Duration) -> String {
@@ -118,6 +135,8 @@ mod tests {
             ("0", 0),
             ("0s", 0),
             ("+3s", 3_000),
+            ("1h05m", 3_900_000),
+            ("0.050s", 50),
             ("24h", 86_400_000),
             ("0.000000000000000000000001s", 0),
         ];
@@ -142,6 +161,9 @@ mod tests {
             ("1.2.3s", "not a duration"),
             (".s", "not a duration"),
             ("-5s", "negative"),
+            ("010s", "begins with a 0"),
+            ("00", "begins with a 0"),
+            ("+01.5h", "begins with a 0"),
             ("25h", "too long"),
             ("99999999999999999999999999999999999999999999h", "too long"),
         ];

@@ -33,6 +33,7 @@ mod probes;
 mod problem;
 mod quantity;
 mod replicas;
+mod scalar;
 mod script;
 mod vmi;
 mod walk;
@@ -80,12 +81,13 @@ pub fn parse(text: &str, file_name: &str) -> Result<Document, Problems> {
         };
         Problem::new(file_name, place, fault)
     })?;
-    let (admitted, notes) = admit(&root, file_name).map_err(|problems| {
-        if !node::lost_indentation(text) {
-            return problems;
+    let (admitted, notes) = admit(&root, file_name).map_err(|mut problems| {
+        if node::lost_indentation(text) {
+            let fault = Fault::new(node::LOST_INDENTATION);
+            let guess = whole_file(file_name, fault.hint("indent each level by two spaces"));
+            problems.push_first(guess);
         }
-        let fault = Fault::new("no line is indented: the document has lost its indentation");
-        whole_file(file_name, fault.hint("indent each level by two spaces")).into()
+        problems
     })?;
     let admit::Admitted { kind, vmi, places } = admitted;
     Ok(Document {

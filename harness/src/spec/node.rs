@@ -5,9 +5,10 @@
 
 use std::collections::HashMap;
 
-use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, Tag};
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span};
 
 use super::problem::{Fault, Position};
+use super::scalar::{self, Scalar};
 
 /// Longest document taken, in bytes: more than a cluster's store would take.
 pub(super) const MAX_BYTES: usize = 1 << 20;
@@ -15,6 +16,8 @@ pub(super) const MAX_BYTES: usize = 1 << 20;
 const MAX_DEPTH: usize = 64;
 /// Nodes plus bytes of their texts, aliases expanded.
 const MAX_WEIGHT: usize = 4 << 20;
+/// Where YAML's own tags are: `!!int` is `tag:yaml.org,2002:int`.
+const YAML_TAGS: &str = "tag:yaml.org,2002:";
 
 /// A value and where it begins.
 #[derive(Clone, Debug)]
@@ -26,10 +29,10 @@ pub(super) struct Node {
 /// What a value is.
 #[derive(Clone, Debug)]
 pub(super) enum Content {
-    /// `plain` is a scalar without quotes, whose type follows from its text.
+    /// A text as it is written, and what it means.
     Scalar {
         text: String,
-        plain: bool,
+        value: Scalar,
     },
     List(Vec<Node>),
     Mapping(Vec<Entry>),
@@ -39,57 +42,24 @@ pub(super) enum Content {
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) key: String,
+    /// What the key means; a mapping's keys are texts.
+    pub(super) key_value: Scalar,
     pub(super) key_at: Position,
     pub(super) value: Node,
 }
 
-/// The type that Kubernetes' YAML reader gives a scalar.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Type {
-    Null,
-    Flag(bool),
-    Integer,
-    Fraction,
-    Text,
-}
-
 impl Node {
-    /// The scalar's type; none for lists and mappings.
-    pub(super) fn scalar_type(&self) -> Option<Type> {
-        match &self.content {
-            Content::Scalar { text, plain: true } => Some(plain_type(text)),
-            Content::Scalar { .. } => Some(Type::Text),
+    /// What the scalar means; none for lists and mappings.
+    pub(super) fn scalar_value(&self) -> Option<Scalar> {
+        match self.content {
+            Content::Scalar { value, .. } => Some(value),
             Content::List(_) | Content::Mapping(_) => None,
         }
     }
 
     /// `key:` without a value, `~` or `null`: the same as leaving the key out.
     pub(super) fn is_null(&self) -> bool {
-        self.scalar_type() == Some(Type::Null)
-    }
-}
-
-/// The rules of YAML 1.1 for the words that matter, as Kubernetes' reader keeps them.
-fn plain_type(text: &str) -> Type {
-    match text {
-        "" | "~" | "null" | "Null" | "NULL" => return Type::Null,
-        "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => {
-            return Type::Flag(true);
-        }
-        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => {
-            return Type::Flag(false);
-        }
-        _ => {}
-    }
-    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-    if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        Type::Integer
-    } else if digits.starts_with(|c: char| c.is_ascii_digit() || c == '.')
-        && text.parse::<f64>().is_ok()
-    {
-        Type::Fraction
-    } else {
-        Type::Text
+        self.scalar_value() == Some(Scalar::Null)
     }
 }
 
@@ -162,15 +132,20 @@ fn advice(kind: &ErrorKind, text: &str, line: &str) -> Option<String> {
     {
         return Some("YAML is indented with spaces: replace the tab".to_owned());
     }
-    lost_indentation(text)
-        .then(|| "no line is indented: the document has lost its indentation".to_owned())
+    lost_indentation(text).then(|| LOST_INDENTATION.to_owned())
 }
 
-/// Whether a document of several lines has been copied without its leading spaces.
+/// What is said of a document that [`lost_indentation`].
+pub(super) const LOST_INDENTATION: &str =
+    "no line is indented: the document has lost its indentation";
+
+/// Whether a document of several lines looks as if it had been copied without its leading spaces:
+/// no line has any, though a line ends in a key whose value should stand below it.
 pub(super) fn lost_indentation(text: &str) -> bool {
     let lines = text.lines().filter(|line| !line.is_empty());
-    !text.trim_start().starts_with('{')
-        && lines.clone().count() > 3
+    let opens = |line: &str| line.trim_end().ends_with(':') && !line.starts_with('#');
+    lines.clone().count() > 3
+        && lines.clone().any(opens)
         && !lines.clone().any(|line| line.starts_with([' ', '\t']))
 }
 
@@ -188,7 +163,7 @@ enum Open {
     List(Vec<Node>),
     Mapping {
         entries: Vec<Entry>,
-        key: Option<(String, Position)>,
+        key: Option<(String, Scalar, Position)>,
     },
 }
 
@@ -215,16 +190,20 @@ impl Builder {
             Event::DocumentStart(..) => self.document_at = Some(at),
             Event::DocumentEnd => self.anchors.clear(),
             Event::Scalar(text, style, anchor, tag) => {
-                let plain = style == ScalarStyle::Plain
-                    && !tag.is_some_and(|tag: std::borrow::Cow<'_, Tag>| {
-                        tag.is_yaml_core_schema_tag("str")
-                    });
+                let tag = tag.as_deref();
+                let name = tag.and_then(|tag| tag.suffix_in_namespace(YAML_TAGS));
+                let tag = match (tag, &name) {
+                    (None, _) => scalar::Tag::None,
+                    (Some(_), Some(name)) => scalar::Tag::Core(name),
+                    (Some(_), None) => scalar::Tag::Local,
+                };
                 let weight = text.len().saturating_add(1);
+                let value = scalar::resolve(&text, style == ScalarStyle::Plain, tag);
                 let node = Node {
                     at,
                     content: Content::Scalar {
                         text: text.into_owned(),
-                        plain,
+                        value,
                     },
                 };
                 self.complete(node, anchor, 0, weight, at)?;
@@ -321,14 +300,17 @@ impl Builder {
             Open::List(items) => items.push(node),
             Open::Mapping { entries, key } => {
                 match key.take() {
-                    Some((key, key_at)) => entries.push(Entry {
+                    Some((key, key_value, key_at)) => entries.push(Entry {
                         key,
+                        key_value,
                         key_at,
                         value: node,
                     }),
                     None => {
                         match node.content {
-                            Content::Scalar { text, .. } => *key = Some((text, node.at)),
+                            Content::Scalar { text, value } => {
+                                *key = Some((text, value, node.at));
+                            }
                             Content::List(_) | Content::Mapping(_) => {
                                 let fault =
                                     Fault::new("a list or mapping stands where a key should be")

@@ -118,6 +118,11 @@ impl Problems {
         }
     }
 
+    /// Puts what explains the others before them.
+    pub(super) fn push_first(&mut self, problem: Problem) {
+        self.list.insert(0, problem);
+    }
+
     pub(super) fn push(&mut self, problem: Problem) {
         if self.list.len() < KEPT {
             self.list.push(problem);

@@ -10,7 +10,8 @@ use std::time::Duration;
 use super::duration;
 use super::keys::{Key, Object, Shape, Use};
 use super::node;
-use super::problem::{Fault, Place, Problem, Problems, Report};
+use super::problem::{Fault, Place, Problem, Problems, Report, quoted};
+use super::scalar;
 use super::walk::{self, Cursor};
 use crate::probe::ProbeKind;
 
@@ -201,9 +202,13 @@ impl Script {
 }
 
 fn time(at: &Cursor<'_>) -> Option<Duration> {
-    let read = match at.scalar() {
-        Some(text) => duration::parse(text, LONGEST),
-        None => Err(Fault::new("must be a duration such as 90s")),
+    let read = match (at.scalar(), at.whole()) {
+        (Some(text), Some(number)) if scalar::looks_otherwise(text, number) => {
+            let fault = Fault::new(format!("{} is the number {number} in YAML", quoted(text)));
+            Err(fault.hint(format!("write {number}s if that is meant")))
+        }
+        (Some(text), _) => duration::parse(text, LONGEST),
+        (None, _) => Err(Fault::new("must be a duration such as 90s")),
     };
     read.map_err(|fault| at.refuse(fault)).ok()
 }
@@ -346,10 +351,13 @@ events:
 - {at: -5s, guest: thaw}
 - {at: [], guest: thaw}
 - 7
+- {at: 010s, guest: thaw}
+- {at: 010, guest: thaw}
+- {at: 5s, probe: liveness, outcome: failure, latency: 1_0, message: no}
 ";
         let problems = Script::parse(text, "s.yaml").expect_err("a bad script");
         let told: Vec<_> = problems.list().iter().map(ToString::to_string).collect();
-        let parts: [&[&str]; 15] = [
+        let parts: [&[&str]; 19] = [
             &["s.yaml:1: untill: unknown key", "did you mean \"until\"?"],
             &["s.yaml:3: events[0].at: \"soon\" is not a duration"],
             &["s.yaml:3: events[0].probe: unknown probe", "\"liveness\"?"],
@@ -371,6 +379,19 @@ events:
             &["s.yaml:10: events[7].at: duration \"-5s\" is negative"],
             &["s.yaml:11: events[8].at: must be a duration"],
             &["s.yaml:12: events[9]: an event must be a mapping"],
+            &[
+                "s.yaml:13: events[10].at: duration \"010s\" begins with a 0",
+                "write 10s",
+            ],
+            &[
+                "s.yaml:14: events[11].at: \"010\" is the number 8 in YAML",
+                "write 8s if",
+            ],
+            &["s.yaml:15: events[12].latency: \"1_0\" is the number 10 in YAML"],
+            &[
+                "s.yaml:15: events[12].message: must be a string, is the boolean no",
+                "\"no\"",
+            ],
         ];
         assert_eq!(told.len(), parts.len(), "{told:#?}");
         for (line, parts) in told.iter().zip(parts) {

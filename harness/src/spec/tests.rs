@@ -9,6 +9,7 @@ mod networks;
 mod probes;
 mod refused;
 mod replicas;
+mod scalars;
 
 use std::path::Path;
 

@@ -4,10 +4,13 @@
 //! [`check`] compares the document's structure with the tables of [`super::keys`] once: unknown
 //! and duplicate keys, types. The getters afterwards stay silent about types and give what fits.
 
+use std::borrow::Cow;
+
 use super::keys::{self, Key, Object, Shape, Use};
 use super::nearest;
-use super::node::{Content, Entry, Node, Type};
+use super::node::{Content, Entry, Node};
 use super::problem::{Fault, NoteKind, Place, Position, Report, did_you_mean, printable, quoted};
+use super::scalar::{self, Scalar};
 
 /// A value, the way to it, and where to report.
 #[derive(Clone, Debug)]
@@ -157,39 +160,44 @@ impl<'a> Cursor<'a> {
     /// A string.
     pub(super) fn text(&self) -> Option<&'a str> {
         self.scalar()
-            .filter(|_| self.node.scalar_type() == Some(Type::Text))
+            .filter(|_| self.node.scalar_value() == Some(Scalar::Text))
     }
 
-    /// A number from 0 up. Digits beyond 64 bits are the largest number.
-    pub(super) fn count(&self) -> Option<u64> {
-        let text = self
-            .scalar()
-            .filter(|_| self.node.scalar_type() == Some(Type::Integer))?;
-        let text = text.strip_prefix('+').unwrap_or(text);
-        if text.starts_with('-') {
-            None
-        } else {
-            Some(text.parse().unwrap_or(u64::MAX))
+    /// A string or number, as it reaches a cluster.
+    pub(super) fn text_or_number(&self) -> Option<Cow<'a, str>> {
+        match self.node.scalar_value()? {
+            Scalar::Text => self.scalar().map(Cow::Borrowed),
+            Scalar::Integer(number) => Some(Cow::Owned(number.to_string())),
+            Scalar::Fraction(number) => Some(Cow::Owned(number.to_string())),
+            Scalar::Null | Scalar::Flag(_) | Scalar::Unfit => None,
         }
     }
 
-    /// A number of either sign. Digits beyond 64 bits are the number farthest from 0.
+    /// A whole number, however large.
+    pub(super) fn whole(&self) -> Option<i128> {
+        match self.node.scalar_value()? {
+            Scalar::Integer(number) => Some(number),
+            _ => None,
+        }
+    }
+
+    /// A number from 0 up. Beyond 64 bits it is the largest number.
+    pub(super) fn count(&self) -> Option<u64> {
+        let number = self.whole().filter(|number| *number >= 0)?;
+        Some(u64::try_from(number).unwrap_or(u64::MAX))
+    }
+
+    /// A number of either sign. Beyond 64 bits it is the number farthest from 0.
     pub(super) fn integer(&self) -> Option<i64> {
-        let text = self
-            .scalar()
-            .filter(|_| self.node.scalar_type() == Some(Type::Integer))?;
-        let farthest = if text.starts_with('-') {
-            i64::MIN
-        } else {
-            i64::MAX
-        };
-        Some(text.parse().unwrap_or(farthest))
+        let number = self.whole()?;
+        let farthest = if number < 0 { i64::MIN } else { i64::MAX };
+        Some(i64::try_from(number).unwrap_or(farthest))
     }
 
     /// True or false.
     pub(super) fn flag(&self) -> Option<bool> {
-        match self.node.scalar_type() {
-            Some(Type::Flag(flag)) => Some(flag),
+        match self.node.scalar_value() {
+            Some(Scalar::Flag(flag)) => Some(flag),
             _ => None,
         }
     }
@@ -225,22 +233,35 @@ impl<'a> Cursor<'a> {
     }
 
     fn kind_of_value(&self) -> String {
-        match (&self.node.content, self.node.scalar_type()) {
-            (Content::List(items), _) => format!("a list of {}", items.len()),
-            (Content::Mapping(_), _) => "a mapping".to_owned(),
-            (Content::Scalar { .. }, Some(Type::Null)) => "empty".to_owned(),
-            (Content::Scalar { text, .. }, Some(Type::Flag(_))) => format!("the boolean {text}"),
-            (Content::Scalar { text, .. }, Some(Type::Integer | Type::Fraction)) => {
-                format!("the number {}", quoted(text).trim_matches('"'))
-            }
-            (Content::Scalar { text, .. }, _) => format!("the text {}", quoted(text)),
+        match &self.node.content {
+            Content::List(items) => format!("a list of {}", items.len()),
+            Content::Mapping(_) => "a mapping".to_owned(),
+            Content::Scalar { text, value } => match value {
+                Scalar::Null => "empty".to_owned(),
+                Scalar::Flag(_) => format!("the boolean {text}"),
+                Scalar::Integer(_) | Scalar::Fraction(_) => {
+                    format!("the number {}", quoted(text).trim_matches('"'))
+                }
+                Scalar::Text | Scalar::Unfit => format!("the text {}", quoted(text)),
+            },
+        }
+    }
+
+    /// Notes a number that a person may read as another one.
+    fn note_number(&self) {
+        if let (Some(text), Some(number)) = (self.scalar(), self.whole())
+            && scalar::looks_otherwise(text, number)
+        {
+            let text = printable(text);
+            let message = format!("{text} is read as {number}, as a cluster reads it");
+            self.note(NoteKind::Doubtful, &message);
         }
     }
 }
 
 /// Checks that the root is an object of this kind and everything below it fits the tables.
 pub(super) fn check(at: &Cursor<'_>, object: &'static Object) {
-    duplicates(at);
+    check_tree(at);
     check_object(at, object, object, None);
 }
 
@@ -310,10 +331,12 @@ fn check_shape(
         Shape::Count => at.count().is_some(),
         Shape::Integer => at.integer().is_some(),
         Shape::IntegerOrText => at.integer().is_some() || at.text().is_some(),
-        Shape::Quantity => at.scalar().is_some(),
+        Shape::Quantity => at.text_or_number().is_some(),
     };
     if !fits {
         mismatch(at, shape, advice);
+    } else if !matches!(shape, Shape::Opaque) {
+        at.note_number();
     }
 }
 
@@ -333,11 +356,13 @@ fn mismatch(at: &Cursor<'_>, shape: &Shape, advice: Option<&str>) {
     ));
     let quotes = match (shape, at.scalar()) {
         (Shape::Text, Some(text)) => Some(format!("write it in quotes: \"{}\"", printable(text))),
-        (Shape::Count | Shape::Integer | Shape::Flag, Some(text)) if unquoted_fits(shape, text) => {
-            Some(format!("write {text} without quotes"))
-        }
-        (Shape::Count | Shape::Integer, Some(text)) if at.path.ends_with("Seconds") => {
-            seconds(text).map(|number| format!("write {number}: the unit is seconds"))
+        (Shape::Count | Shape::Integer | Shape::Flag, Some(text)) => {
+            let seconds = at.path.ends_with("Seconds");
+            let seconds = seconds.then(|| seconds_in(text)).flatten();
+            let seconds = seconds.map(|number| format!("write {number}: the unit is seconds"));
+            unquoted(shape, text)
+                .map(|value| format!("write {value} without quotes"))
+                .or(seconds)
         }
         _ => None,
     };
@@ -348,7 +373,7 @@ fn mismatch(at: &Cursor<'_>, shape: &Shape, advice: Option<&str>) {
 }
 
 /// How many seconds a duration such as 20s or 2m is.
-fn seconds(text: &str) -> Option<u64> {
+fn seconds_in(text: &str) -> Option<u64> {
     let unit = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(unit);
     let factor = match unit {
@@ -360,11 +385,16 @@ fn seconds(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
-fn unquoted_fits(shape: &Shape, text: &str) -> bool {
+/// What to write for a value in quotes, which would fit without them.
+fn unquoted(shape: &Shape, text: &str) -> Option<String> {
     match shape {
-        Shape::Count => text.parse::<u64>().is_ok(),
-        Shape::Integer => text.parse::<i64>().is_ok(),
-        _ => matches!(text, "true" | "false"),
+        // Read as a person reads it: 010 is ten here.
+        Shape::Count => text.parse::<u64>().ok().map(|number| number.to_string()),
+        Shape::Integer => text.parse::<i64>().ok().map(|number| number.to_string()),
+        _ => match scalar::resolve_plain(text) {
+            Scalar::Flag(flag) => Some(flag.to_string()),
+            _ => None,
+        },
     }
 }
 
@@ -411,25 +441,70 @@ fn unknown_key(
     );
 }
 
-/// Reports keys that stand twice in one mapping, everywhere below.
-fn duplicates(at: &Cursor<'_>) {
+/// Reports, everywhere below, keys that stand twice in one mapping, keys that are no texts, and
+/// values that kubectl would refuse.
+fn check_tree(at: &Cursor<'_>) {
+    if at.node.scalar_value() == Some(Scalar::Unfit) {
+        refuse_unfit(at);
+    }
     let mut seen = std::collections::HashMap::new();
     for entry in at.entries() {
         let child = at.enter(entry);
-        duplicates(&child);
+        check_tree(&child);
+        let refuse = |fault| {
+            let place = Place {
+                path: child.path.clone(),
+                position: Some(entry.key_at),
+            };
+            at.report.problem(place, fault);
+        };
+        if let Some(fault) = key_fault(entry) {
+            refuse(fault);
+        }
         if let Some(first) = seen.insert(entry.key.as_str(), entry.key_at.line) {
             let fault = Fault::new(format!(
                 "key {} is given twice, first on line {first}",
                 quoted(&entry.key)
             ));
-            let place = Place {
-                path: child.path,
-                position: Some(entry.key_at),
-            };
-            at.report.problem(place, fault.hint("keep one of them"));
+            refuse(fault.hint("keep one of them"));
         }
     }
-    at.items().for_each(|item| duplicates(&item));
+    at.items().for_each(|item| check_tree(&item));
+}
+
+fn refuse_unfit(at: &Cursor<'_>) {
+    let text = at.scalar().unwrap_or_default();
+    let fault = match scalar::resolve_plain(text) {
+        Scalar::Unfit => Fault::new(format!("{} is no number for Kubernetes", printable(text))),
+        _ => Fault::new(format!("{} does not fit its tag", quoted(text))),
+    };
+    let hint = format!(
+        "write a number, or the text in quotes without a tag: \"{}\"",
+        printable(text)
+    );
+    at.refuse(fault.hint(hint));
+}
+
+/// What is wrong with a key that is no text: for Kubernetes it is another text than it looks.
+fn key_fault(entry: &Entry) -> Option<Fault> {
+    let key = &entry.key;
+    let (what, meant) = match entry.key_value {
+        Scalar::Text => return None,
+        Scalar::Flag(flag) => ("a boolean", flag.to_string()),
+        Scalar::Integer(number) => ("a number", number.to_string()),
+        Scalar::Null => ("empty", String::new()),
+        Scalar::Fraction(_) | Scalar::Unfit => ("a number", String::new()),
+    };
+    if *key == meant && !key.is_empty() {
+        return None;
+    }
+    let fault = Fault::new(format!("the key {} is {what}, not a text", quoted(key)));
+    let meant = if meant.is_empty() {
+        String::new()
+    } else {
+        format!(", or {meant}, which a cluster would read")
+    };
+    Some(fault.hint(format!("write it in quotes: \"{}\"{meant}", printable(key))))
 }
 
 fn child_path(path: &str, key: &str) -> String {
