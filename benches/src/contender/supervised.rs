@@ -60,6 +60,21 @@ impl UserEvent {
     }
 }
 
+/// What is run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup<'a> {
+    pub(crate) kernel: &'a Path,
+    /// The last letter of its command line.
+    pub(crate) program: char,
+    /// What the watchdog's bite does.
+    pub(crate) action: &'a str,
+    /// Where the guest's output goes; [`CONSOLE`] is counted.
+    pub(crate) console: &'a str,
+}
+
+/// A file in the machine's own directory.
+pub(crate) const CONSOLE: &str = "console";
+
 /// The machine's supervisor; both end when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Supervised {
@@ -68,25 +83,22 @@ pub(crate) struct Supervised {
 }
 
 impl Supervised {
-    /// Runs `kernel`, told the letter `program`, and with it a watchdog that does `action`. Its
-    /// events go to `told` under the number `machine`.
+    /// Its events go to `told` under the number `machine`.
     pub(crate) fn start(
-        kernel: &Path,
-        program: char,
-        action: &str,
+        setup: &Setup<'_>,
         machine: usize,
         told: Sender<Told>,
     ) -> Result<Self, Trouble> {
         let directory = load::directory()?;
         let place = directory.path();
         let document = DOCUMENT
-            .replace("PROGRAM", &program.to_string())
-            .replace("ACTION", action);
+            .replace("PROGRAM", &setup.program.to_string())
+            .replace("ACTION", setup.action);
         std::fs::write(place.join("vm.yaml"), document).map_err(Trouble::new)?;
-        std::os::unix::fs::symlink(kernel, place.join("vmlinux")).map_err(Trouble::new)?;
+        std::os::unix::fs::symlink(setup.kernel, place.join("vmlinux")).map_err(Trouble::new)?;
         let mut supervisor = Command::new("/proc/self/exe")
-            .args(["run", "--no-box", "--events", "-", "--console", "console"])
-            .arg("vm.yaml")
+            .args(["run", "--no-box", "--events", "-", "vm.yaml"])
+            .args(["--console", setup.console])
             .current_dir(place)
             .env(ACT_AS_KENNEL, "1")
             .env("XDG_RUNTIME_DIR", place)
@@ -124,7 +136,7 @@ impl Supervised {
 
     /// How many characters its guest has written.
     pub(crate) fn written(&self) -> u64 {
-        let console = std::fs::metadata(self.directory.path().join("console"));
+        let console = std::fs::metadata(self.directory.path().join(CONSOLE));
         console.map_or(0, |file| file.len())
     }
 

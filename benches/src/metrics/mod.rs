@@ -11,6 +11,7 @@ mod s1_burst;
 mod s2_memory;
 mod s3_idle;
 mod s4_threads;
+mod t10_hostile;
 mod t1_expiry;
 mod t2_early;
 mod t4_ping;
@@ -67,6 +68,7 @@ pub(crate) const ALL: &[Metric] = &[
     t7_actions::METRIC,
     t8_pause::METRIC,
     t9_load::METRIC,
+    t10_hostile::METRIC,
     r1_busy::METRIC,
     v1_start::METRIC,
     v2_boot::METRIC,

@@ -9,7 +9,7 @@ use kennel_tests::bench_guest;
 
 use super::Metric;
 use crate::Trouble;
-use crate::contender::supervised::{Supervised, Told};
+use crate::contender::supervised::{CONSOLE, Setup, Supervised, Told};
 use crate::load::hogs;
 use crate::result::{Measured, Role, Series, Target, Verdict};
 use crate::session::Session;
@@ -86,8 +86,13 @@ impl Fleet {
         let (sender, told) = channel();
         let start = |number: usize| {
             let hangs = number % 2 == 1;
-            let program = if hangs { 'h' } else { 'p' };
-            let machine = Supervised::start(guest, program, "reset", number, sender.clone())?;
+            let setup = Setup {
+                kernel: guest,
+                program: if hangs { 'h' } else { 'p' },
+                action: "reset",
+                console: CONSOLE,
+            };
+            let machine = Supervised::start(&setup, number, sender.clone())?;
             Ok(Watched {
                 machine,
                 hangs,
