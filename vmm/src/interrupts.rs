@@ -3,6 +3,7 @@
 //! rebuilds of the KVM VM.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use kennel_pci::MsiMessage;
 use kvm_bindings::kvm_msi;
@@ -15,6 +16,33 @@ use vmm_sys_util::eventfd::EventFd;
 #[derive(Debug, Default)]
 pub struct Interrupts {
     vm: RwLock<Option<Arc<VmFd>>>,
+    refusals: Refusals,
+}
+
+/// What KVM refused. Devices call with their locks held, so it is counted there and logged later.
+#[derive(Debug, Default)]
+struct Refusals {
+    count: AtomicU64,
+    last_errno: AtomicI32,
+}
+
+impl Refusals {
+    fn note<T>(&self, done: Result<T, kvm_ioctls::Error>) {
+        if let Err(error) = done {
+            self.last_errno.store(error.errno(), Ordering::Relaxed);
+            self.count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn log(&self) {
+        let count = self.count.swap(0, Ordering::Relaxed);
+        if count > 0 {
+            let errno = self.last_errno.load(Ordering::Relaxed);
+            let last = std::io::Error::from_raw_os_error(errno);
+            // The guest chooses where messages and doorbells go, so it is no fault of the host's.
+            log::debug!("KVM refused {count} interrupts and doorbells of this boot; last: {last}");
+        }
+    }
 }
 
 impl Interrupts {
@@ -44,9 +72,7 @@ impl Interrupts {
         } else {
             vm.unregister_ioevent(event, &place, NoDatamatch)
         };
-        if let Err(error) = done {
-            log::debug!("doorbell at {address:#x} to {rings}: {error}");
-        }
+        self.refusals.note(done);
     }
 
     pub(crate) fn connect(&self, vm: Arc<VmFd>) {
@@ -55,6 +81,7 @@ impl Interrupts {
 
     pub(crate) fn disconnect(&self) {
         *self.vm.write() = None;
+        self.refusals.log();
     }
 }
 
@@ -68,11 +95,9 @@ pub struct IrqLine {
 impl IrqLine {
     /// Drives the line; nothing happens between two KVM VMs.
     pub fn set(&self, level: bool) {
-        log::trace!("GSI {} to {level}", self.gsi);
-        if let Some(vm) = self.lines.vm.read().as_ref()
-            && let Err(error) = vm.set_irq_line(self.gsi, level)
-        {
-            log::warn!("GSI {} could not be set to {level}: {error}", self.gsi);
+        if let Some(vm) = self.lines.vm.read().as_ref() {
+            let done = vm.set_irq_line(self.gsi, level);
+            self.lines.refusals.note(done);
         }
     }
 }
@@ -87,11 +112,8 @@ impl IrqLine {
             data: message.data,
             ..Default::default()
         };
-        if let Some(vm) = self.lines.vm.read().as_ref()
-            && let Err(error) = vm.signal_msi(message)
-        {
-            // The guest chose the address, as often as it likes.
-            log::debug!("the message {message:x?} could not be sent: {error}");
+        if let Some(vm) = self.lines.vm.read().as_ref() {
+            self.lines.refusals.note(vm.signal_msi(message));
         }
     }
 }

@@ -33,6 +33,7 @@ pub mod policy;
 pub mod process;
 pub mod protocol;
 mod spare;
+mod token_bucket;
 pub mod vcpu;
 pub mod virtio_console;
 pub mod virtio_function;

@@ -286,10 +286,9 @@ impl Machine {
         Outcome::Running
     }
 
-    /// Ends the vCPUs and lets the console's reader take the rest.
+    /// Ends the vCPUs.
     pub fn power_off(&mut self) {
         self.discarnate();
-        self.board.console.close();
     }
 
     fn reset(&mut self, cause: ResetCause, tell: &mut Tell<'_>) -> Result<(), MachineError> {

@@ -7,7 +7,7 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -123,10 +123,11 @@ impl Outlet {
     ) -> io::Result<Self> {
         let pipe = Arc::new(Pipe::default());
         let theirs = Arc::clone(&pipe);
+        let of = name.to_owned();
         let thread = std::thread::Builder::new()
             .name(name.into())
             .stack_size(64 << 10)
-            .spawn(move || drain(&theirs, output, rest))?;
+            .spawn(move || drain(&of, &theirs, output, rest))?;
         Ok(Self {
             pipe,
             thread: Mutex::new(Some(thread)),
@@ -141,13 +142,19 @@ impl Outlet {
 
     /// Lets the reader take what is left, for a second at the most.
     pub fn close(&self) {
+        let now = Instant::now();
+        self.close_by(now.checked_add(DRAIN_BOUND).unwrap_or(now));
+    }
+
+    /// Lets the reader take what is left, until `deadline`.
+    pub fn close_by(&self, deadline: Instant) {
         let mut backlog = self.pipe.backlog.lock();
         backlog.closed = true;
         self.pipe.changed.notify_all();
         let waited = self
             .pipe
             .changed
-            .wait_while_for(&mut backlog, |b| !b.drained, DRAIN_BOUND);
+            .wait_while_until(&mut backlog, |b| !b.drained, deadline);
         drop(backlog);
         if !waited.timed_out()
             && let Some(thread) = self.thread.lock().take()
@@ -158,7 +165,8 @@ impl Outlet {
     }
 }
 
-fn drain(pipe: &Pipe, mut output: Box<dyn Write + Send>, rest: Duration) {
+fn drain(name: &str, pipe: &Pipe, mut output: Box<dyn Write + Send>, rest: Duration) {
+    let mut lost = 0_u64;
     loop {
         let mut backlog = pipe.backlog.lock();
         pipe.changed.wait_while(&mut backlog, |b| {
@@ -173,7 +181,8 @@ fn drain(pipe: &Pipe, mut output: Box<dyn Write + Send>, rest: Duration) {
         // A reader that went away is no reason to stop.
         let _written = output.write_all(&bytes).and_then(|()| output.flush());
         if dropped > 0 {
-            log::warn!("{dropped} bytes of output dropped: the reader is too slow");
+            lost = lost.saturating_add(dropped);
+            log::warn!("{lost} bytes for the {name} are dropped so far: their reader is too slow");
         }
         pipe.rest(rest);
     }

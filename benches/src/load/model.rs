@@ -189,7 +189,7 @@ fn run(socket: &Path) -> Result<(), Trouble> {
     for line in std::io::stdin().lines().map_while(Result::ok) {
         health.store(line.parse().unwrap_or(0), Ordering::Relaxed);
     }
-    network.stop();
+    drop(network);
     Ok(())
 }
 

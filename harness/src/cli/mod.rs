@@ -15,6 +15,7 @@ mod validate;
 mod venue;
 
 use std::ffi::OsString;
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -48,14 +49,16 @@ type Answer = Result<u8, Failure>;
 pub fn main() -> ExitCode {
     // Reading a command line takes 0.8 MiB that a VM process would keep for good.
     if is_plain_vm_process(std::env::args_os()) {
-        log_from("warn");
-        return vm_process();
+        return vm_process("warn");
     }
     let cli = Cli::parse();
-    log_from(if cli.verbose { "debug" } else { "warn" });
+    let level = if cli.verbose { "debug" } else { "warn" };
+    if !matches!(cli.command, Command::VmProcess) {
+        log_format(level).init();
+    }
     match cli.command {
         // Other programs by nature: they answer to kennel, not to a person.
-        Command::VmProcess => vm_process(),
+        Command::VmProcess => vm_process(level),
         Command::BoxAgent => crate::host::agent::main(),
         Command::Run(args) => answer(run::run(&args)),
         Command::Demo { which } => answer(demo::demo(&which)),
@@ -72,12 +75,12 @@ fn is_plain_vm_process(arguments: impl Iterator<Item = OsString>) -> bool {
     arguments.skip(1).eq([vm_process::SUBCOMMAND])
 }
 
-/// Logs from `level` on, unless the environment names another one.
-fn log_from(level: &str) {
-    env_logger::Builder::from_env(env_logger::Env::new().filter_or("KENNEL_LOG", level))
-        .format_timestamp(None)
-        .format_target(false)
-        .init();
+/// A log from `level` on, unless the environment names another one.
+fn log_format(level: &str) -> env_logger::Builder {
+    let environment = env_logger::Env::new().filter_or("KENNEL_LOG", level);
+    let mut format = env_logger::Builder::from_env(environment);
+    format.format_timestamp(None).format_target(false);
+    format
 }
 
 fn answer(answer: Answer) -> ExitCode {
@@ -109,11 +112,10 @@ fn without_error_numbers(message: &str) -> String {
     text
 }
 
-fn vm_process() -> ExitCode {
+fn vm_process(log_level: &str) -> ExitCode {
     match kennel_vmm::process::inherited_control(vm_process::CONTROL_FD) {
-        Ok(control) => kennel_vmm::process::run(control),
-        Err(error) => {
-            log::debug!("descriptor {}: {error}", vm_process::CONTROL_FD);
+        Ok(control) => run_vm_process(control, log_level),
+        Err(_) => {
             let name = vm_process::SUBCOMMAND;
             progress::say(&format!(
                 "kennel: {name} is what `kennel run FILE` starts by itself"
@@ -121,6 +123,32 @@ fn vm_process() -> ExitCode {
             EXIT_USAGE.into()
         }
     }
+}
+
+fn run_vm_process(control: UnixStream, log_level: &str) -> ExitCode {
+    // A supervisor that is gone reads no message.
+    if kennel_vmm::process::die_with_supervisor(&control).is_err() {
+        return EXIT_FAILURE.into();
+    }
+    match start_vm_log(log_level) {
+        Ok(()) => kennel_vmm::process::run(control),
+        Err(error) => {
+            progress::say(&format!(
+                "kennel: the host gave no thread for the log of a VM process: {error}; free some \
+                 processes"
+            ));
+            EXIT_FAILURE.into()
+        }
+    }
+}
+
+fn start_vm_log(level: &str) -> std::io::Result<()> {
+    kennel_vmm::process::bounded_log::start(|output| {
+        let target = env_logger::Target::Pipe(output);
+        let format = log_format(level).target(target).build();
+        let level = format.filter();
+        (format, level)
+    })
 }
 
 #[cfg(test)]

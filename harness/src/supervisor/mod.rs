@@ -6,7 +6,7 @@
 //! happenings, over one channel.
 //!
 //! Each VM is another process, so a VM that crashes or wedges never takes its supervisor along; and
-//! when the supervisor is killed, the VM process sees its socket close and ends.
+//! when the supervisor is killed, the kernel kills its VM processes.
 
 pub mod asking;
 pub mod console;
@@ -17,6 +17,7 @@ mod hosted;
 pub mod phase;
 pub mod publish;
 mod sockets;
+mod spawner;
 pub mod terminal;
 pub mod uptime;
 pub mod verdict;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread::{self, JoinHandle};
 
+use super::spawner;
 use command_fds::{CommandFdExt, FdMapping};
 use kennel_vmm::config::MachineConfig;
 use kennel_vmm::protocol::{Command, Notice};
@@ -101,9 +102,7 @@ impl VmProcess {
         program
             .fd_mappings(vec![mapping])
             .map_err(io::Error::other)?;
-        let child = program.spawn()?;
-        // Our copy of the child's end would keep the socket open after the child's death.
-        drop(program);
+        let child = spawner::spawn(program)?;
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
         let mut process = Self {
             pid: child.id(),

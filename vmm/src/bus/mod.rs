@@ -157,16 +157,24 @@ impl Bus {
         if self.moves.is_empty() {
             return;
         }
-        self.change(|ranges| {
+        let refused = self.change(|ranges| {
+            let mut refused = None;
             while let Some(PendingMove { device, change }) = self.moves.pop() {
                 if let Some(old) = change.old {
                     ranges.unmap(&device, old);
                 }
-                if let Some(new) = change.new {
-                    ranges.map(device, new);
+                if let Some(new) = change.new
+                    && let Err(error) = ranges.map(device, new)
+                {
+                    refused = Some(error);
                 }
             }
+            refused
         });
+        // As on hardware, two claimants of one address give no service; the first one stays.
+        if let Some(error) = refused {
+            log::warn!("a BAR stays unmapped: {error}");
+        }
     }
 }
 
@@ -184,17 +192,18 @@ impl Ranges {
         }
     }
 
-    fn map(&mut self, device: MmioDevice, range: BarRange) {
+    fn map(&mut self, device: MmioDevice, range: BarRange) -> Result<(), RegisterError> {
         let (base, size) = (range.start(), range.len());
-        let placed = MmioRange::new(MmioAddress(base), size)
-            .and_then(|place| self.io.register_mmio(place, Arc::clone(&device)));
-        match placed {
-            Ok(()) => Arc::make_mut(&mut self.snapshot)
-                .memory
-                .add(Placed { base, size, device }),
-            // As on hardware, two claimants of one address give no service; the first one stays.
-            Err(error) => log::warn!("BAR at {base:#x}+{size:#x} stays unmapped: {error}"),
-        }
+        MmioRange::new(MmioAddress(base), size)
+            .and_then(|place| self.io.register_mmio(place, Arc::clone(&device)))
+            .map_err(|error| RegisterError {
+                base,
+                size,
+                reason: error.to_string(),
+            })?;
+        let placed = Placed { base, size, device };
+        Arc::make_mut(&mut self.snapshot).memory.add(placed);
+        Ok(())
     }
 }
 

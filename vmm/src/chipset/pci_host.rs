@@ -103,7 +103,6 @@ impl PciHost {
             return;
         };
         for change in effects.bar_changes() {
-            log::debug!("{address}: BAR {} moves: {:x?}", change.bar, change.new);
             self.moves.push(Arc::clone(&one.device), change);
         }
         if let Some(level) = effects.intx() {

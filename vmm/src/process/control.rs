@@ -1,19 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The VM process' end of the supervisor's socket.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
-use std::time::Duration;
 
-use parking_lot::Mutex;
-
+use super::teller::Teller;
 use crate::config::MachineConfig;
-use crate::protocol::{Command, Notice};
+use crate::protocol::Command;
 
-/// A supervisor that reads nothing for this long is as good as gone.
-const TELL_BOUND: Duration = Duration::from_secs(5);
 /// Longer than any description of a machine.
 const MAX_LINE: usize = 64 << 20;
 
@@ -38,11 +33,16 @@ impl Reader {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Some(vec![])),
             Err(error) => return Err(error),
         };
-        self.partial
-            .extend_from_slice(chunk.get(..count).unwrap_or_default());
         let mut commands = vec![];
-        while let Some(end) = self.partial.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.partial.drain(..=end).collect();
+        let mut pieces = chunk
+            .get(..count)
+            .unwrap_or_default()
+            .split(|byte| *byte == b'\n');
+        let first = pieces.next().unwrap_or_default();
+        self.partial.extend_from_slice(first);
+        // Each further piece begins after the end of a line.
+        for piece in pieces {
+            let line = std::mem::replace(&mut self.partial, piece.to_vec());
             let command = serde_json::from_slice(&line)
                 .map_err(|error| invalid(format!("not a command: {error}")))?;
             commands.push(command);
@@ -73,8 +73,7 @@ impl Reader {
 
 /// Both ends of the conversation.
 pub(super) fn split(socket: UnixStream) -> io::Result<(Reader, Teller)> {
-    socket.set_write_timeout(Some(TELL_BOUND))?;
-    let teller = Teller(Arc::new(Mutex::new(socket.try_clone()?)));
+    let teller = Teller::start(socket.try_clone()?)?;
     Ok((
         Reader {
             socket,
@@ -87,28 +86,5 @@ pub(super) fn split(socket: UnixStream) -> io::Result<(Reader, Teller)> {
 impl AsRawFd for Reader {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
-    }
-}
-
-/// Tells the supervisor.
-#[derive(Clone, Debug)]
-pub(super) struct Teller(Arc<Mutex<UnixStream>>);
-
-impl Teller {
-    /// A supervisor that is gone is noticed by the reader; what it was told is lost.
-    pub(super) fn tell(&self, notice: &Notice) {
-        // Held for whole lines: several threads tell.
-        let mut socket = self.0.lock();
-        let written = serde_json::to_vec(notice)
-            .map_err(io::Error::from)
-            .and_then(|mut line| {
-                line.push(b'\n');
-                socket.write_all(&line)
-            });
-        if let Err(error) = written {
-            log::debug!("the supervisor was not told {notice:?}: {error}");
-            // A line cut short cannot be taken back; an end of file can be understood.
-            let _gone = socket.shutdown(std::net::Shutdown::Both);
-        }
     }
 }

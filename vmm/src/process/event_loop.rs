@@ -2,6 +2,7 @@
 //! The one loop that drives a machine: requests, timers, commands and console input.
 
 use std::os::fd::AsRawFd;
+use std::time::Instant;
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 
@@ -203,14 +204,28 @@ impl EventLoop {
         }
     }
 
+    /// Told before anybody is waited for.
     fn finish(&mut self, outcome: Outcome) {
         self.machine.power_off();
-        // Its news would come behind the last.
-        self.herald.network = None;
-        if let Outcome::Ended(ending) = outcome {
-            self.herald.tell(self.machine.now(), News::Ended(ending));
+        let last = match &outcome {
+            Outcome::Running => None,
+            Outcome::Ended(ending) => Some(News::Ended(*ending)),
+            Outcome::Failed(message) => Some(News::Failed {
+                message: message.clone(),
+            }),
+        };
+        if let Some(last) = last {
+            self.herald.tell(self.machine.now(), last);
         }
         self.outcome = Some(outcome);
+    }
+
+    /// Ends the threads beside the loop and lets the console's reader take the rest, until `deadline`.
+    pub(super) fn close_by(&mut self, deadline: Instant) {
+        if let Some(network) = &mut self.herald.network {
+            network.stop_by(deadline);
+        }
+        self.machine.board().console.close_by(deadline);
     }
 }
 

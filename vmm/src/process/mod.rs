@@ -2,25 +2,33 @@
 //! A VM as a process: one machine, one event loop, one supervisor at the other end of a socket.
 //!
 //! The supervisor starts this process with the guest's console as standard input and output. When
-//! the supervisor is gone, however it went, the socket tells and the machine ends.
+//! the supervisor closes the socket, the machine ends; when the supervisor dies, the kernel kills this
+//! process, whatever state it is in.
 
 mod agent_socket;
 mod arrivals;
+pub mod bounded_log;
 mod console_input;
 mod control;
 mod event_loop;
 mod listener;
 pub mod network;
+mod notices;
 mod serial_ports;
+mod teller;
+mod worker;
 
 use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use event_manager::{EventManager, SubscriberOps};
 use i6300esb::VmInstant;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Signal, set_parent_process_death_signal};
 use vmm_sys_util::signal::block_signal;
 
 use crate::clock::realtime_ns;
@@ -29,9 +37,19 @@ use crate::machine::{Machine, Outcome};
 use crate::protocol::{Command, News, Notice};
 use agent_socket::AgentSocket;
 use console_input::ConsoleInput;
-use control::{Reader, Teller};
+use control::Reader;
 use event_loop::EventLoop;
 use network::Network;
+use teller::Teller;
+
+/// How long the process of an ended machine waits for those who read console, log and notices.
+const CLOSE_BOUND: Duration = Duration::from_secs(1);
+
+/// When a process that begins to end now has ended.
+fn close_deadline() -> Instant {
+    let now = Instant::now();
+    now.checked_add(CLOSE_BOUND).unwrap_or(now)
+}
 
 /// Runs the machine that the supervisor at the other end of `control` describes, until it ends.
 #[must_use]
@@ -57,19 +75,25 @@ pub fn run(control: UnixStream) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match run_machine(start, reader, teller.clone()) {
+    let mut deadline = None;
+    let status = match run_machine(start, reader, teller.clone(), &mut deadline) {
         Ok(Outcome::Failed(message)) | Err(message) => {
-            teller.tell(&notice(VmInstant::ZERO, News::Failed { message }));
+            teller.tell(notice(VmInstant::ZERO, News::Failed { message }));
             ExitCode::FAILURE
         }
         Ok(Outcome::Running | Outcome::Ended(_)) => ExitCode::SUCCESS,
-    }
+    };
+    let deadline = deadline.unwrap_or_else(close_deadline);
+    teller.close_by(deadline);
+    bounded_log::close_by(deadline);
+    status
 }
 
 fn run_machine(
     (config, commands): (MachineConfig, Vec<Command>),
     reader: Reader,
     teller: Teller,
+    deadline: &mut Option<Instant>,
 ) -> Result<Outcome, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let agent = AgentSocket::new(
@@ -80,7 +104,7 @@ fn run_machine(
     .map_err(|error| agent_failed(&config, &error))?;
     let network = config.network.as_ref().map(network::prepare).transpose()?;
     let mut machine = Machine::new(config, Box::new(io::stdout())).map_err(|error| text(&error))?;
-    let mut tell = |now, news| teller.tell(&notice(now, news));
+    let mut tell = |now, news| teller.tell(notice(now, news));
     machine.power_on(&mut tell).map_err(|error| text(&error))?;
 
     let network = network
@@ -94,6 +118,7 @@ fn run_machine(
     loop {
         let events = manager.subscriber_mut(id).map_err(|error| text(&error))?;
         if let Some(outcome) = events.take_outcome() {
+            events.close_by(*deadline.insert(close_deadline()));
             return Ok(outcome);
         }
         manager
@@ -105,7 +130,7 @@ fn run_machine(
 /// What the link's thread has to tell, dated in VM time.
 fn link_news(teller: &Teller, machine: &Machine) -> network::Tell {
     let (teller, clock) = (teller.clone(), Arc::clone(&machine.board().clock));
-    Arc::new(move |news| teller.tell(&notice(clock.now(), news)))
+    Arc::new(move |news| teller.tell(notice(clock.now(), news)))
 }
 
 /// Tells everybody who has to know: the supervisor, and the link's thread.
@@ -119,7 +144,7 @@ impl Herald {
         if let Some(network) = &self.network {
             network.heed(&news);
         }
-        self.teller.tell(&notice(now, news));
+        self.teller.tell(notice(now, news));
     }
 }
 
@@ -144,6 +169,26 @@ fn notice(now: VmInstant, news: News) -> Notice {
         uptime_ns: now.as_nanos(),
         news,
     }
+}
+
+/// Has the kernel kill this process when the supervisor at the other end of `control` dies: more exactly,
+/// the thread of the supervisor's that started this process.
+///
+/// Called by the main thread, and before any other is started.
+///
+/// # Errors
+///
+/// The supervisor is gone already, or the kernel's.
+pub fn die_with_supervisor(control: &UnixStream) -> io::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    // One that died before has closed its end.
+    let mut ends = [PollFd::new(control, PollFlags::empty())];
+    poll(&mut ends, Some(&Timespec::default()))?;
+    let gone = PollFlags::HUP | PollFlags::ERR;
+    if ends.iter().any(|end| end.revents().intersects(gone)) {
+        return Err(io::ErrorKind::BrokenPipe.into());
+    }
+    Ok(())
 }
 
 /// The supervisor's socket that this process was started with at descriptor `fd`.

@@ -10,13 +10,11 @@ mod link_loop;
 mod orders;
 mod uplink;
 
-use std::any::Any;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use event_manager::{EventManager, SubscriberOps};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -29,6 +27,7 @@ use self::dial_socket::DialSocket;
 use self::link_loop::{LinkLoop, Parts};
 use self::orders::OrderBox;
 use self::uplink::Uplink;
+use super::worker::{Worker, guarded};
 use crate::clock::{VmClock, VmTimer};
 use crate::config::{self, NetworkConfig};
 use crate::link::{Link, LinkConfig};
@@ -55,11 +54,14 @@ pub(super) fn prepare(config: &NetworkConfig) -> Result<Prepared, String> {
     })
 }
 
+/// How long the end of a machine that is dropped waits for the thread.
+const STOP_BOUND: Duration = Duration::from_secs(1);
+
 /// The thread.
 #[derive(Debug)]
 pub struct Network {
     orders: Arc<OrderBox>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Worker>,
 }
 
 impl Network {
@@ -113,12 +115,11 @@ impl Network {
         };
         let manager =
             EventManager::new().map_err(|error| format!("no event loop for the link: {error}"))?;
-        let thread = std::thread::Builder::new()
-            .name("link".into())
-            // Under 2 MiB: the kernel gives no stack a huge page.
-            .stack_size(512 << 10)
-            .spawn(move || tell_how_it_ends(&tell, || work(manager, parts)))
-            .map_err(failed)?;
+        // Under 2 MiB: the kernel gives no stack a huge page.
+        let thread = Worker::start("link", 512 << 10, move || {
+            tell_how_it_ends(&tell, || work(manager, parts));
+        })
+        .map_err(failed)?;
         Ok(Self {
             orders,
             thread: Some(thread),
@@ -135,20 +136,19 @@ impl Network {
         }
     }
 
-    /// Ends the thread, with its clients, its uplink and its socket.
-    pub fn stop(&mut self) {
+    /// Ends the thread, with its clients, its uplink and its socket; waits for it until `deadline`.
+    pub fn stop_by(&mut self, deadline: Instant) {
         self.orders.add(|orders| orders.stop = true);
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            log::error!("the link's thread panicked");
+        if let Some(thread) = self.thread.take() {
+            thread.end_by(deadline);
         }
     }
 }
 
 impl Drop for Network {
     fn drop(&mut self) {
-        self.stop();
+        let now = Instant::now();
+        self.stop_by(now.checked_add(STOP_BOUND).unwrap_or(now));
     }
 }
 
@@ -168,26 +168,12 @@ fn work(mut manager: EventManager<LinkLoop>, parts: Parts) -> Result<(), String>
 /// must not end with it: clients and uplink are closed, and it is told why. Nothing is started anew: what a
 /// guest has brought about once, it can bring about again.
 fn tell_how_it_ends(tell: &Tell, work: impl FnOnce() -> Result<(), String>) {
-    let why = match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(Ok(())) => return,
-        Ok(Err(why)) => why,
-        Err(panic) => format!(
-            "by a defect of this program, please report it: {}",
-            words(&*panic)
-        ),
-    };
+    let Err(why) = guarded(work) else { return };
     let message = format!(
         "the guest's network has ended: {why}; to have it back, end the machine and start it again"
     );
     log::error!("{message}");
     tell(News::NetworkDown { message });
-}
-
-/// What a panic says.
-fn words(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("no word about it")
 }
 
 /// Each client of the guest's ports takes a descriptor.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! passt as a child at the other end of a socket pair: <https://passt.top>.
 //!
-//! It ends when our end of the socket is closed, however that comes about. It is in a process group
+//! It ends when our end of the socket is closed, however that comes about, and is killed with this process. It is in a process group
 //! of its own: what is typed at the terminal is for the supervisor alone.
 
 use std::ffi::OsString;
@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
 use command_fds::{CommandFdExt, FdMapping};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, set_parent_process_death_signal};
 
 use super::framing::{FrameReader, FrameWriter};
 use super::last_words::LastWords;
@@ -96,6 +96,7 @@ impl Passt {
             .stderr(Stdio::piped())
             .fd_mappings(vec![mapping])
             .map_err(io::Error::other)?;
+        die_with_this_thread(&mut command);
         let mut child = command.spawn()?;
         // Our copy of the child's end would keep the socket open after the child's death.
         drop(command);
@@ -199,6 +200,15 @@ impl Drop for Passt {
     fn drop(&mut self) {
         end(&mut self.child);
     }
+}
+
+/// Has the kernel kill passt when the link's thread ends, which is when this process dies at the latest: a
+/// passt that is stopped does not see its socket closed. As root it becomes another user, and the kernel
+/// then forgets about the signal.
+fn die_with_this_thread(command: &mut Command) {
+    let ask = || Ok(set_parent_process_death_signal(Some(Signal::KILL))?);
+    // SAFETY: between fork and exec the closure makes one system call, and neither allocates nor locks.
+    unsafe { command.pre_exec(ask) };
 }
 
 /// Ends a child that may have ended already, and waits for that.
