@@ -174,7 +174,7 @@ fn run(socket: &Path) -> Result<(), Trouble> {
         dial_socket: socket.to_owned(),
     };
     let card = Box::new(ModelCard(Arc::clone(&queues)));
-    let mut network =
+    let network =
         Network::without_machine(&config, card, Arc::new(|_| {})).map_err(Trouble::new)?;
     let health = Arc::new(AtomicU8::new(Health::Well as u8));
     let of_guest = Arc::clone(&health);
