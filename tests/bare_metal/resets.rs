@@ -114,8 +114,8 @@ fn soft_off() {
     assert!(!machine.log().iter().any(went_on));
 }
 
-/// Event loop, console, one vCPU.
-const THREADS: usize = 3;
+/// Event loop, console, log, notices, one vCPU.
+const THREADS: usize = 5;
 
 /// What a process holds.
 #[derive(Debug, PartialEq, Eq)]
