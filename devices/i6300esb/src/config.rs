@@ -4,6 +4,10 @@
 use crate::countdown::ClockRate;
 use crate::spec;
 
+/// A deadline that is found later than this, in nanoseconds, was found by a process that did not run:
+/// [`Config::forgive_stalls`].
+pub const STALL_NS: u64 = 250_000_000;
+
 /// Choices of the embedder. `Config::default()` suits a virtual machine with any guest driver.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -16,6 +20,13 @@ pub struct Config {
     /// The timed-out flag as a new device has it: set for a machine that is built anew after a bite, instead of being reset,
     /// so that its guest finds the flag as after a reset. A power-on reset clears it; a restored state brings its own. Default false.
     pub timed_out: bool,
+    /// Time in which nobody ran is not held against the guest. Default false.
+    ///
+    /// A stage whose end is found more than [`STALL_NS`] late starts over when it is found, once for a ping or enable, and
+    /// [`Event::StallForgiven`](crate::Event::StallForgiven) tells; whoever finds it, timer or access. Stage 2 begins when the
+    /// end of stage 1 is found, if that is more than 10 ms late. After a bite that is found late no round is made up for.
+    /// Reported instants, and so the lateness of a bite, stay those of a process that had run.
+    pub forgive_stalls: bool,
 }
 
 impl Default for Config {
@@ -25,6 +36,7 @@ impl Default for Config {
             after_bite: AfterBite::Rearm,
             revision: spec::DEFAULT_REVISION,
             timed_out: false,
+            forgive_stalls: false,
         }
     }
 }

@@ -287,6 +287,17 @@ impl Program {
     }
 }
 
+/// What a round goes back to.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A ping or enable.
+    Loaded,
+    /// A ping or enable, and a stall since that has been forgiven: the next one is not.
+    Forgiven,
+    /// The end of the round before, with no ping or enable since.
+    Repeated,
+}
+
 /// One round of the running counter: from a load by ping, enable or start-over to the end of its last stage.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Round {
@@ -296,8 +307,7 @@ pub(crate) struct Round {
     pub(crate) expiry: Expiry,
     /// Clocks loaded so far in this round.
     pub(crate) clocks: u64,
-    /// No ping or enable since the last round ended.
-    pub(crate) repeated: bool,
+    pub(crate) origin: Origin,
     /// Free-running mode: the output is in its active half.
     pub(crate) output_active: bool,
 }
@@ -316,9 +326,14 @@ impl Round {
             stage,
             expiry,
             clocks,
-            repeated: false,
+            origin: Origin::Loaded,
             output_active: false,
         }
+    }
+
+    /// Whether there was a ping or enable since the last round ended.
+    pub(crate) const fn is_fresh(&self) -> bool {
+        !matches!(self.origin, Origin::Repeated)
     }
 
     /// The second stage of this round; it starts at the exact instant the first one ended.

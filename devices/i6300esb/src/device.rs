@@ -3,7 +3,7 @@
 
 use crate::config::{AfterBite, Config};
 use crate::countdown::{Mode, Stage};
-use crate::effects::{Bite, Effects, Events, FirstStage};
+use crate::effects::{Bite, Effects, Events, FirstStage, StallForgiven, Switched};
 use crate::packed::Packed;
 use crate::registers::{DataPhases, Lanes, Written, read_lanes};
 use crate::reports::{Reports, WAKE_INTERVAL_NS};
@@ -79,12 +79,11 @@ pub struct I6300Esb {
     watchdog: Watchdog,
 }
 
-/// What the guest or a bite switched.
+/// What an access or the timer brought, beside what is reported.
 #[derive(Copy, Clone, Debug, Default)]
-pub(crate) struct Switched {
-    disarmed: bool,
-    armed: bool,
-    locked: bool,
+pub(crate) struct Brought {
+    pub(crate) stall: Option<StallForgiven>,
+    pub(crate) switched: Switched,
 }
 
 impl I6300Esb {
@@ -198,7 +197,7 @@ impl I6300Esb {
     #[cold]
     #[inline(never)]
     fn settle_quietly(&mut self, now: VmInstant) -> Effects {
-        self.settle(now, Switched::default())
+        self.settle(now, Brought::default())
     }
 
     #[cold]
@@ -233,7 +232,7 @@ impl I6300Esb {
     #[must_use]
     pub fn deadline(&self) -> Option<VmInstant> {
         let expiry = match &self.watchdog.round {
-            Some(round) if round.repeated => Some(self.spaced(round.expiry.at)),
+            Some(round) if !round.is_fresh() => Some(self.spaced(round.expiry.at)),
             Some(round) => Some(round.expiry.at),
             None => None,
         };
@@ -272,7 +271,7 @@ impl I6300Esb {
     /// repeats is dropped, as acting on it would hit the next boot.
     pub fn reset(&mut self, now: VmInstant, kind: ResetKind) -> Effects {
         let was_armed = self.watchdog.registers.enabled();
-        self.watchdog.advance(&self.config, now);
+        let stall = self.watchdog.advance(&self.config, now);
         let reported = self.report(now);
         match kind {
             ResetKind::Platform => self.watchdog.reset(&self.config),
@@ -280,11 +279,8 @@ impl I6300Esb {
         }
         self.first_stage_reports = Reports::default();
         self.bite_reports = Reports::default();
-        let switched = Switched {
-            disarmed: was_armed,
-            ..Switched::default()
-        };
-        let mut effects = self.settle(now, switched);
+        let switched = Switched::new(was_armed, false, false);
+        let mut effects = self.settle(now, Brought { stall, switched });
         (effects.events.first_stage, effects.events.bite) = reported;
         effects
     }
@@ -335,7 +331,7 @@ impl I6300Esb {
     /// The watchdog as a timely timer would have left it at `now`, without changing it.
     pub(crate) fn seen_at(&self, now: VmInstant) -> Watchdog {
         let mut seen = self.watchdog;
-        seen.advance(&self.config, now);
+        let _forgiven = seen.advance(&self.config, now);
         seen
     }
 
@@ -343,28 +339,24 @@ impl I6300Esb {
     #[inline]
     fn access(&mut self, now: VmInstant, act: impl FnOnce(&mut Watchdog, &Config)) -> Effects {
         let was_armed = self.watchdog.registers.enabled();
-        self.watchdog.advance(&self.config, now);
+        let stall = self.watchdog.advance(&self.config, now);
         let stayed_armed = self.watchdog.registers.enabled();
         let was_locked = self.watchdog.registers.locked();
         act(&mut self.watchdog, &self.config);
         let registers = &self.watchdog.registers;
         let armed = registers.enabled();
-        let switched = Switched {
-            disarmed: (was_armed && !stayed_armed) || (stayed_armed && !armed),
-            armed: !stayed_armed && armed,
-            locked: !was_locked && registers.locked(),
-        };
-        self.settle(now, switched)
+        let switched = Switched::new(
+            (was_armed && !stayed_armed) || (stayed_armed && !armed),
+            !stayed_armed && armed,
+            !was_locked && registers.locked(),
+        );
+        self.settle(now, Brought { stall, switched })
     }
 
     /// Compares the device with what the embedder was last told, and tells the rest.
     #[inline(never)]
-    pub(crate) fn settle(&mut self, now: VmInstant, switched: Switched) -> Effects {
-        let Switched {
-            disarmed,
-            armed,
-            locked,
-        } = switched;
+    pub(crate) fn settle(&mut self, now: VmInstant, brought: Brought) -> Effects {
+        let Brought { stall, switched } = brought;
         let (first_stage, bite) = self.report(now);
         let level = self.watchdog.registers.interrupt_level();
         let interrupt = (level != self.interrupt).then_some(level);
@@ -376,9 +368,8 @@ impl I6300Esb {
             events: Events {
                 first_stage,
                 bite,
-                disarmed,
-                armed,
-                locked,
+                stall,
+                switched,
             },
         }
     }

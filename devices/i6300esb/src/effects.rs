@@ -75,6 +75,16 @@ impl Bite {
     }
 }
 
+/// A stage ran out while nobody ran, and starts over: [`Config::forgive_stalls`](crate::Config::forgive_stalls).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StallForgiven {
+    /// The exact instant the stage was to end.
+    pub due: VmInstant,
+    /// How late that was found, in nanoseconds: for so long, at least, nobody ran.
+    pub stalled_ns: u64,
+}
+
 /// Something that happened to the watchdog.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -83,6 +93,8 @@ pub enum Event {
     FirstStage(FirstStage),
     /// The second stage ran out. What to do about it is the embedder's business.
     Bite(Bite),
+    /// Nobody ran when a stage ended; it starts over.
+    StallForgiven(StallForgiven),
     /// The watchdog stopped: by the guest, by a reset, or after a bite under [`AfterBite::Disarm`](crate::AfterBite::Disarm).
     Disarmed,
     /// The guest started the watchdog.
@@ -96,9 +108,37 @@ pub enum Event {
 pub struct Events {
     pub(crate) first_stage: Option<FirstStage>,
     pub(crate) bite: Option<Bite>,
-    pub(crate) disarmed: bool,
-    pub(crate) armed: bool,
-    pub(crate) locked: bool,
+    pub(crate) stall: Option<StallForgiven>,
+    pub(crate) switched: Switched,
+}
+
+/// Which of the events without a value there are. One byte: the answer to every write of a ping clears it.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Switched(u8);
+
+impl Switched {
+    pub(crate) const NONE: Self = Self(0);
+    const DISARMED: u8 = 1;
+    const ARMED: u8 = 2;
+    const LOCKED: u8 = 4;
+
+    pub(crate) fn new(disarmed: bool, armed: bool, locked: bool) -> Self {
+        let bit = |is: bool, bit| if is { bit } else { 0 };
+        Self(bit(disarmed, Self::DISARMED) | bit(armed, Self::ARMED) | bit(locked, Self::LOCKED))
+    }
+
+    /// Takes the event that came first.
+    fn take(&mut self) -> Option<Event> {
+        let Self(all) = *self;
+        // The lowest bit that is set goes.
+        self.0 = all & all.wrapping_sub(1);
+        match all & !self.0 {
+            Self::DISARMED => Some(Event::Disarmed),
+            Self::ARMED => Some(Event::Armed),
+            Self::LOCKED => Some(Event::Locked),
+            _ => None,
+        }
+    }
 }
 
 impl Events {
@@ -110,9 +150,8 @@ impl Events {
         Self {
             first_stage: None,
             bite: None,
-            disarmed: false,
-            armed: false,
-            locked: false,
+            stall: None,
+            switched: Switched::NONE,
         }
     }
 
@@ -121,9 +160,8 @@ impl Events {
     pub const fn is_empty(&self) -> bool {
         !(self.first_stage.is_some()
             || self.bite.is_some()
-            || self.disarmed
-            || self.armed
-            || self.locked)
+            || self.stall.is_some()
+            || self.switched.0 != 0)
     }
 
     /// The events, oldest first.
@@ -186,13 +224,10 @@ impl Iterator for EventsIter {
         if let Some(bite) = left.bite.take() {
             return Some(Event::Bite(bite));
         }
-        [
-            (&mut left.disarmed, Event::Disarmed),
-            (&mut left.armed, Event::Armed),
-            (&mut left.locked, Event::Locked),
-        ]
-        .into_iter()
-        .find_map(|(flag, event)| core::mem::take(flag).then_some(event))
+        if let Some(stall) = left.stall.take() {
+            return Some(Event::StallForgiven(stall));
+        }
+        left.switched.take()
     }
 }
 
@@ -200,7 +235,7 @@ impl Iterator for EventsIter {
 mod tests {
     use std::vec::Vec;
 
-    use super::{Bite, Event, Events, FirstStage};
+    use super::{Bite, Event, Events, FirstStage, Switched};
     use crate::time::VmInstant;
 
     fn bite(due: u64) -> Bite {
@@ -223,7 +258,7 @@ mod tests {
         };
         let mut events = Events::NONE;
         assert!(events.is_empty());
-        (events.locked, events.armed, events.disarmed) = (true, true, true);
+        events.switched = Switched::new(true, true, true);
         events.first_stage = Some(first_stage);
         events.bite = Some(bite(9));
         assert!(!events.is_empty());

@@ -21,6 +21,16 @@
 //! * A bite with the output disabled does not set the timed-out flag.
 //! * Acknowledging the interrupt does not disturb an unlock sequence.
 //!
+//! # Time that nobody ran
+//!
+//! With [`Config::forgive_stalls`] a stage whose end is found more than [`STALL_NS`] late starts over, once for a ping: the
+//! process was stopped, and the guest could not ping. Whoever comes first finds it, the timer or an access, and in an access it
+//! is found before anything else is done.
+//!
+//! A stop is seen if the end of a stage falls into it. A guest that pings within each stage, less 10 ms, and between any two
+//! stops, is never bitten; one that hangs always is, at most one round after a stop. A stop between two ends of stages is not
+//! seen and counts as time in which the guest did not ping.
+//!
 //! # Embedding
 //!
 //! The device holds no clock, timer, lock or callback. Each call takes the VM time and returns [`Effects`]: the level of
@@ -100,12 +110,12 @@ mod state_bytes;
 mod time;
 mod watchdog;
 
-pub use config::{AfterBite, Config};
+pub use config::{AfterBite, Config, STALL_NS};
 pub use countdown::{ClockRate, Mode, Stage};
 #[cfg(feature = "alloc")]
 pub use deadline_queue::DeadlineQueue;
 pub use device::{I6300Esb, ResetKind, Status};
-pub use effects::{Bite, Effects, Event, Events, EventsIter, FirstStage};
+pub use effects::{Bite, Effects, Event, Events, EventsIter, FirstStage, StallForgiven};
 pub use registers::UnlockPhase;
 pub use state::{
     RestoreError, RoundState, STATE_VERSION, State, UnreportedBites, UnreportedFirstStage,

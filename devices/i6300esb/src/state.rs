@@ -4,8 +4,8 @@
 use core::fmt;
 
 use crate::config::Config;
-use crate::countdown::{ClockRate, Expiry, Mode, Round, Stage};
-use crate::device::{I6300Esb, Switched};
+use crate::countdown::{ClockRate, Expiry, Mode, Origin, Round, Stage};
+use crate::device::{Brought, I6300Esb};
 use crate::effects::{Bite, Effects, FirstStage};
 use crate::packed::Packed;
 use crate::pending::Pending;
@@ -87,6 +87,9 @@ pub struct RoundState {
     pub clocks: u64,
     /// No ping or enable since the last round ended.
     pub repeated: bool,
+    /// A stall since the last ping or enable was forgiven.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub forgiven: bool,
     /// Free-running mode: the output is in its active half.
     pub output_active: bool,
 }
@@ -255,7 +258,7 @@ impl I6300Esb {
     ) -> Result<(Self, Effects), RestoreError> {
         let watchdog = check_and_build(&config, state, now)?;
         let mut device = Self::from_watchdog(config, watchdog);
-        let mut effects = device.settle(now, Switched::default());
+        let mut effects = device.settle(now, Brought::default());
         effects.interrupt = Some(watchdog.registers.interrupt_level());
         if effects.timer == TimerRequest::Keep {
             effects.timer = TimerRequest::Disarm;
@@ -270,7 +273,7 @@ fn save_round(clock: ClockRate, round: &Round, now: VmInstant) -> RoundState {
         stage,
         expiry: Expiry { at, ahead },
         clocks,
-        repeated,
+        origin,
         output_active,
     } = *round;
     // A clock that ran backwards must not make a state that restore refuses.
@@ -281,7 +284,8 @@ fn save_round(clock: ClockRate, round: &Round, now: VmInstant) -> RoundState {
         remaining_ns,
         ahead,
         clocks,
-        repeated,
+        repeated: origin == Origin::Repeated,
+        forgiven: origin == Origin::Forgiven,
         output_active,
     }
 }
@@ -413,8 +417,19 @@ fn check_round(
         ahead,
         clocks,
         repeated,
+        forgiven,
         output_active,
     } = *round;
+    let origin = match (repeated, forgiven) {
+        (false, false) => Origin::Loaded,
+        (false, true) => Origin::Forgiven,
+        (true, false) => Origin::Repeated,
+        (true, true) => {
+            return Err(RestoreError::Contradiction(
+                "a stall was forgiven in a round that no ping began",
+            ));
+        }
+    };
     at_most(
         "round.remaining_ns",
         remaining_ns,
@@ -441,7 +456,7 @@ fn check_round(
                 ahead,
             },
             clocks,
-            repeated,
+            origin,
             output_active,
         }),
     }

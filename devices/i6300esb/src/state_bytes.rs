@@ -182,6 +182,7 @@ impl Writer<'_> {
             ahead,
             clocks,
             repeated,
+            forgiven,
             output_active,
         }) = round
         else {
@@ -195,7 +196,12 @@ impl Writer<'_> {
             Stage::First => 0,
             Stage::Second => 1,
         };
-        self.put(&[1, mode, stage, u8::from(repeated), u8::from(output_active)]);
+        let origin = match (repeated, forgiven) {
+            (false, false) => 0,
+            (true, _) => 1,
+            (false, true) => 2,
+        };
+        self.put(&[1, mode, stage, origin, u8::from(output_active)]);
         self.u64(remaining_ns);
         self.put(&ahead.to_le_bytes());
         self.u64(clocks);
@@ -306,28 +312,28 @@ impl Reader<'_> {
 
     fn round(&mut self) -> Result<Option<RoundState>, DecodeError> {
         let present = self.bool("round")?;
+        let damaged = |field, value| Err(DecodeError::Value { field, value });
+        let mode = match self.u8() {
+            0 => Mode::Watchdog,
+            1 => Mode::FreeRunning,
+            value => return damaged("round.mode", value),
+        };
+        let stage = match self.u8() {
+            0 => Stage::First,
+            1 => Stage::Second,
+            value => return damaged("round.stage", value),
+        };
+        let (repeated, forgiven) = match self.u8() {
+            0 => (false, false),
+            1 => (true, false),
+            2 => (false, true),
+            value => return damaged("round.repeated", value),
+        };
         let round = RoundState {
-            mode: match self.u8() {
-                0 => Mode::Watchdog,
-                1 => Mode::FreeRunning,
-                value => {
-                    return Err(DecodeError::Value {
-                        field: "round.mode",
-                        value,
-                    });
-                }
-            },
-            stage: match self.u8() {
-                0 => Stage::First,
-                1 => Stage::Second,
-                value => {
-                    return Err(DecodeError::Value {
-                        field: "round.stage",
-                        value,
-                    });
-                }
-            },
-            repeated: self.bool("round.repeated")?,
+            mode,
+            stage,
+            repeated,
+            forgiven,
             output_active: self.bool("round.output_active")?,
             remaining_ns: self.u64(),
             ahead: self.u32(),

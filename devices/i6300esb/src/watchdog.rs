@@ -5,9 +5,9 @@
 //! late ping does not rescue, and a late timer delays nothing that follows. However much time has passed, the work is
 //! the same: whole rounds are counted by division.
 
-use crate::config::{AfterBite, Config};
-use crate::countdown::{Expiry, Mode, Program, Round, Stage};
-use crate::effects::{Bite, FirstStage};
+use crate::config::{AfterBite, Config, STALL_NS};
+use crate::countdown::{Expiry, Mode, Origin, Program, Round, Stage};
+use crate::effects::{Bite, FirstStage, StallForgiven};
 use crate::packed::Packed;
 use crate::pending::{KeptBite, Pending};
 use crate::registers::{Lanes, LockWritten, Registers, Written};
@@ -17,6 +17,9 @@ use crate::time::{Past, VmInstant};
 /// Steps that any catching up takes at most: two to end the round, one for the stage after the skipped rounds, and one
 /// for a change of mode at the end of a round.
 const MAX_STEPS: usize = 5;
+/// Where stalls are forgiven: an end of stage 1 found later than this, in nanoseconds, moves stage 2. The guest, too, may not
+/// have run before, and its ping may be half a timeout away.
+const SLIP_NS: u64 = 10_000_000;
 
 /// Counts since power-on.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
@@ -74,11 +77,45 @@ impl Watchdog {
         self.first_stage.is_some() || self.bites.is_some()
     }
 
-    /// Accounts every expiry up to and including `now`.
-    pub(crate) fn advance(&mut self, config: &Config, now: VmInstant) {
-        if matches!(&self.round, Some(round) if round.expiry.is_over(now)) {
-            self.catch_up(config, now);
+    /// Accounts every expiry up to and including `now`, or forgives the stall in which they fell due.
+    pub(crate) fn advance(&mut self, config: &Config, now: VmInstant) -> Option<StallForgiven> {
+        match self.round {
+            Some(round) if round.expiry.is_over(now) => {
+                let stall = forgivable(config, &round, now);
+                if stall.is_some() {
+                    self.start_stage_over(config, round, now);
+                } else {
+                    self.catch_up(config, now);
+                }
+                stall
+            }
+            _ => None,
         }
+    }
+
+    /// The guest has as long from `now` on as it had at the beginning of the stage: when in that it ceased to run is not
+    /// known.
+    #[cold]
+    fn start_stage_over(&mut self, config: &Config, round: Round, now: VmInstant) {
+        let clocks = match (round.mode, round.stage) {
+            (Mode::Watchdog, Stage::Second) => self.registers.program().second,
+            (Mode::Watchdog, Stage::First) | (Mode::FreeRunning, _) => round.clocks,
+        };
+        self.round = Some(Round {
+            expiry: config.clock.expiry_after(Expiry::exactly(now), clocks),
+            origin: Origin::Forgiven,
+            ..round
+        });
+    }
+
+    /// When the stage ends, or would have ended but for a stall.
+    fn due(&self, config: &Config, round: &Round, now: VmInstant) -> VmInstant {
+        if !config.forgive_stalls || round.origin == Origin::Repeated {
+            return round.expiry.at;
+        }
+        let start = self.last_ping.map_or(self.armed_at, Packed::get);
+        now.saturating_add(config.clock.nanos(round.clocks))
+            .saturating_sub(start.age_ns(now))
     }
 
     /// The round goes from step to step by value: read again right after it was written piece by piece, it would have to
@@ -91,7 +128,7 @@ impl Watchdog {
                 break;
             };
             next = match (round.mode, round.stage) {
-                (Mode::Watchdog, Stage::First) => Some(self.end_first_stage(config, round)),
+                (Mode::Watchdog, Stage::First) => Some(self.end_first_stage(config, round, now)),
                 (Mode::Watchdog, Stage::Second) => self.end_second_stage(config, round, now),
                 (Mode::FreeRunning, _) => self.end_free_running(config, round, now),
             }
@@ -99,17 +136,23 @@ impl Watchdog {
         self.round = next;
     }
 
-    fn end_first_stage(&mut self, config: &Config, round: Round) -> Round {
+    fn end_first_stage(&mut self, config: &Config, mut round: Round, now: VmInstant) -> Round {
         self.registers.interrupt_active = true;
-        self.note_first_stages(1, round.expiry.at, !round.repeated);
+        let due = self.due(config, &round, now);
+        self.note_first_stages(1, due, round.is_fresh());
+        let late = late_by(config, round.expiry, now, SLIP_NS);
+        if round.is_fresh() && late.is_some_and(|late| late <= STALL_NS) {
+            round.expiry = Expiry::exactly(now);
+        }
         round.into_second_stage(&self.registers.program(), config.clock)
     }
 
     fn end_second_stage(&mut self, config: &Config, round: Round, now: VmInstant) -> Option<Round> {
-        let at = round.expiry.at;
+        let (due, at) = (self.due(config, &round, now), round.expiry.at);
         let acts = self.registers.output_enabled();
         if acts {
-            self.note_bites(1, at, at, config.clock.nanos(round.clocks), !round.repeated);
+            let timeout_ns = config.clock.nanos(round.clocks);
+            self.note_bites(1, due, at, timeout_ns, round.is_fresh());
         } else {
             self.counters.muted_bites = self.counters.muted_bites.saturating_add(1);
         }
@@ -127,11 +170,12 @@ impl Watchdog {
     fn start_over(&mut self, config: &Config, at: Expiry, now: VmInstant) -> Round {
         let program = self.registers.program();
         let start = match program.mode {
+            _ if late_by(config, at, now, STALL_NS).is_some() => Expiry::exactly(now),
             Mode::Watchdog => self.pass_whole_rounds(config, &program, at, now),
             Mode::FreeRunning => at,
         };
         Round {
-            repeated: true,
+            origin: Origin::Repeated,
             ..Round::start(&program, start, config.clock)
         }
     }
@@ -170,7 +214,9 @@ impl Watchdog {
     fn end_free_running(&mut self, config: &Config, round: Round, now: VmInstant) -> Option<Round> {
         let clock = config.clock;
         let program = self.registers.program();
+        let stalled = late_by(config, round.expiry, now, STALL_NS).is_some();
         let more = match program.mode {
+            _ if stalled => 0,
             Mode::FreeRunning => clock.whole_periods(round.expiry, now, program.second),
             Mode::Watchdog => 0,
         };
@@ -183,12 +229,16 @@ impl Watchdog {
         if turns > 0 && self.registers.output_enabled() {
             let stops = config.after_bite != AfterBite::Rearm;
             let (turns, last) = if stops { (1, first) } else { (turns, last) };
+            let due = match first {
+                0 => self.due(config, &round, now),
+                _ => expiry(first).at,
+            };
             self.note_bites(
                 turns,
-                expiry(first).at,
+                due,
                 expiry(last).at,
                 clock.nanos(round.clocks),
-                !round.repeated,
+                round.is_fresh(),
             );
             match config.after_bite {
                 AfterBite::Rearm => {}
@@ -201,11 +251,16 @@ impl Watchdog {
         } else {
             self.counters.muted_bites = self.counters.muted_bites.saturating_add(turns);
         }
+        let start = if stalled {
+            Expiry::exactly(now)
+        } else {
+            expiry(more)
+        };
         Some(Round {
-            repeated: true,
+            origin: Origin::Repeated,
             output_active: program.mode == Mode::FreeRunning
                 && round.output_active ^ (more & 1 == 0),
-            ..Round::start(&program, expiry(more), clock)
+            ..Round::start(&program, start, clock)
         })
     }
 
@@ -353,6 +408,19 @@ impl Watchdog {
             .min(u64::from(spec::PRELOAD_MASK));
         u32::try_from(ticks).unwrap_or(spec::PRELOAD_MASK)
     }
+}
+
+/// How late `expiry` is found, where stalls are forgiven and that is more than `bound`.
+fn late_by(config: &Config, expiry: Expiry, now: VmInstant, bound: u64) -> Option<u64> {
+    let late = config.forgive_stalls.then(|| now.nanos_since(expiry.at));
+    late.filter(|late| *late > bound)
+}
+
+/// A stall that is to be forgiven: there was none since the last ping or enable.
+fn forgivable(config: &Config, round: &Round, now: VmInstant) -> Option<StallForgiven> {
+    let stalled_ns = late_by(config, round.expiry, now, STALL_NS)?;
+    let due = round.expiry.at;
+    (round.origin == Origin::Loaded).then_some(StallForgiven { due, stalled_ns })
 }
 
 /// See [`Watchdog::next_expiry`].

@@ -52,6 +52,7 @@ pub(crate) const COMPARABLE: Config = Config {
     after_bite: AfterBite::Disarm,
     revision: 0,
     timed_out: false,
+    forgive_stalls: false,
 };
 
 /// Replays `ops` on a new device, up to the first divergence.

@@ -169,6 +169,7 @@ impl Machine {
             Event::Bite(_) => "Bite",
             Event::Disarmed => "Disarmed",
             Event::Armed => "Armed",
+            Event::StallForgiven(_) => "StallForgiven",
             Event::Locked => "Locked",
             _ => "unknown",
         };

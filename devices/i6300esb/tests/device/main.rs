@@ -5,6 +5,7 @@ mod conformance;
 mod machine;
 mod matrices;
 mod oracle;
+mod stalls;
 mod state;
 mod table_c;
 mod time;
