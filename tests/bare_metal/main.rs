@@ -11,6 +11,7 @@ mod network;
 mod registers;
 mod resets;
 mod robustness;
+mod stops;
 mod supervised;
 
 use std::process::ExitCode;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         interrupts::tests(),
         network::tests(),
         robustness::tests(),
+        stops::tests(),
         agent::tests(),
         bad_input::tests(),
         supervised::tests(),

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::channel;
 use std::thread;
@@ -19,6 +19,8 @@ use crate::tier;
 const BOUND: Duration = Duration::from_secs(120);
 /// Marks every process that comes of one call.
 const MARK: &str = "KENNEL_TEST_CALL";
+/// The reason of the event that a stall was forgiven.
+const STALL: &str = "StallForgiven";
 /// What a person should never read.
 const NEVER: [&str; 5] = [
     "panicked",
@@ -35,6 +37,7 @@ pub struct Call {
     args: Vec<OsString>,
     folder: Option<OsString>,
     path: Option<OsString>,
+    stops: bool,
 }
 
 /// How a call ended.
@@ -71,7 +74,26 @@ impl Call {
             args: args.iter().map(|arg| arg.as_ref().to_owned()).collect(),
             folder: None,
             path: None,
+            stops: false,
         }
+    }
+
+    /// The test stops its processes: a stall that is forgiven is no failure.
+    #[must_use]
+    pub const fn with_stops(mut self) -> Self {
+        self.stops = true;
+        self
+    }
+
+    /// The events that the call writes into a file.
+    fn events(&self) -> Option<PathBuf> {
+        let mut args = self.args.iter();
+        args.find(|arg| *arg == "--events")?;
+        let name = Path::new(args.next()?);
+        Some(match &self.folder {
+            Some(folder) => Path::new(folder).join(name),
+            None => name.to_owned(),
+        })
     }
 
     /// Through another program, which ends by running its last arguments.
@@ -99,11 +121,13 @@ impl Call {
     ///
     /// # Panics
     ///
-    /// It doesn't end by itself, or leaves a file in its home or a process behind.
+    /// It doesn't end by itself, leaves a file in its home or a process behind, or forgives a stall that the test did not
+    /// make.
     #[must_use]
     pub fn run(self) -> Ended {
         let home = tempfile::tempdir().expect("a temporary directory");
         let mark = home.path().as_os_str().to_owned();
+        let (events, stops) = (self.events(), self.stops);
         let output = bounded(self.command(home.path()));
         let left: Vec<_> = fs::read_dir(home.path()).expect("still there").collect();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8 text");
@@ -115,6 +139,15 @@ impl Call {
         assert!(left.is_empty(), "left behind: {left:?}; {ended}");
         let running = processes_with(&mark);
         assert!(running.is_empty(), "still running: {running:?}; {ended}");
+        let told = events.and_then(|events| fs::read_to_string(events).ok());
+        let stalled = told
+            .iter()
+            .chain([&ended.stderr])
+            .any(|told| told.contains(STALL));
+        assert!(
+            stops || !stalled,
+            "a stall in a test without stops: {told:?}; {ended}"
+        );
         ended
     }
 

@@ -65,6 +65,8 @@ pub struct Machine {
     /// Where in the log the next notice and the next line are waited for.
     waited: Waited,
     kernel: Option<TempPath>,
+    /// The test stops the process.
+    stops: bool,
 }
 
 impl Machine {
@@ -199,7 +201,28 @@ impl Machine {
             log: vec![],
             waited: Waited::default(),
             kernel: None,
+            stops: false,
         }
+    }
+
+    /// The test stops this process: a stall that is forgiven is no failure.
+    #[must_use]
+    pub const fn with_stops(mut self) -> Self {
+        self.stops = true;
+        self
+    }
+
+    /// Keeps what happened.
+    ///
+    /// # Panics
+    ///
+    /// A stall was forgiven that the test did not make.
+    fn keep(&mut self, seen: Seen) {
+        if let Seen::Notice(notice) = &seen {
+            let stalled = matches!(notice.news, News::StallForgiven { .. });
+            assert!(self.stops || !stalled, "{notice:?} in a test without stops");
+        }
+        self.log.push(seen);
     }
 
     /// Process ID of the VM process.
@@ -260,7 +283,7 @@ impl Machine {
             }
             let left = end.saturating_duration_since(Instant::now());
             match self.seen.recv_timeout(left) {
-                Ok(seen) => self.log.push(seen),
+                Ok(seen) => self.keep(seen),
                 Err(RecvTimeoutError::Timeout) => {
                     panic!("no {what} within {BOUND:?}: {:#?}", self.log)
                 }

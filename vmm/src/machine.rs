@@ -231,8 +231,9 @@ impl Machine {
         if !self.grace.take_expiry() {
             return Outcome::Running;
         }
-        let steps = self.policy.grace_over();
-        self.carry_out(self.board.clock.now(), steps, tell)
+        let now = self.board.clock.now();
+        let steps = self.policy.grace_over(now);
+        self.carry_out(now, steps, tell)
     }
 
     /// The watchdog's timer is readable.

@@ -54,10 +54,14 @@ impl Request {
     }
 
     /// News that a guest can make at any rate. The rest is bounded by itself: a vCPU runs no
-    /// further after its last word, and the device reports its stages at most once a second.
+    /// further after its last word, and the device reports its stages at most once a second
+    /// and a stall only after one.
     const fn may_be_lost(&self) -> bool {
         !self.ends_the_boot()
-            && !matches!(self, Self::Watchdog(Event::Bite(_) | Event::FirstStage(_)))
+            && !matches!(
+                self,
+                Self::Watchdog(Event::Bite(_) | Event::FirstStage(_) | Event::StallForgiven(_))
+            )
     }
 }
 

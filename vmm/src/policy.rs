@@ -4,7 +4,7 @@
 //! [`Policy`] is told what happened and answers with [`Step`]s, which the machine carries out in
 //! their order. It owns no device and reads no clock.
 
-use i6300esb::{Event, VmInstant};
+use i6300esb::{Event, STALL_NS, VmInstant};
 
 use crate::config::{PretimeoutAction, WatchdogAction, WatchdogConfig};
 use crate::mailbox::{Request, ResetCause};
@@ -41,12 +41,20 @@ pub enum Step {
     Fail(String),
 }
 
+/// The guest has been asked to shut down.
+#[derive(Clone, Copy, Debug)]
+struct Grace {
+    ends: VmInstant,
+    /// A stall has been forgiven: the next one is not.
+    forgiven: bool,
+}
+
 /// The state.
 #[derive(Debug)]
 pub struct Policy {
     watchdog: WatchdogConfig,
     frozen: bool,
-    grace_runs: bool,
+    grace: Option<Grace>,
     last_arming_news: Option<VmInstant>,
     keeps_spare: bool,
 }
@@ -58,7 +66,7 @@ impl Policy {
         Self {
             watchdog,
             frozen: false,
-            grace_runs: false,
+            grace: None,
             last_arming_news: None,
             keeps_spare: false,
         }
@@ -96,12 +104,27 @@ impl Policy {
     }
 
     /// The grace of [`Step::ArmGrace`] has run out.
-    pub fn grace_over(&mut self) -> Vec<Step> {
-        if std::mem::take(&mut self.grace_runs) {
-            vec![Step::End(Ending::GraceExpired)]
-        } else {
-            vec![]
+    pub fn grace_over(&mut self, now: VmInstant) -> Vec<Step> {
+        let Some(grace) = self.grace.take() else {
+            return vec![];
+        };
+        let stalled_ns = now.nanos_since(grace.ends);
+        if grace.forgiven || stalled_ns <= STALL_NS {
+            return vec![Step::End(Ending::GraceExpired)];
         }
+        let ends = now.saturating_add(self.grace_ns());
+        self.grace = Some(Grace {
+            ends,
+            forgiven: true,
+        });
+        vec![
+            Step::ArmGrace(ends),
+            Step::Tell(News::StallForgiven { stalled_ns }),
+        ]
+    }
+
+    fn grace_ns(&self) -> u64 {
+        u64::try_from(self.watchdog.shutdown_grace.as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn watchdog_event(&mut self, now: VmInstant, event: Event) -> Vec<Step> {
@@ -112,6 +135,10 @@ impl Policy {
                 steps
             }
             Event::Disarmed => self.arming(now, News::WatchdogDisarmed),
+            Event::StallForgiven(stall) => {
+                let stalled_ns = stall.stalled_ns;
+                vec![Step::Tell(News::StallForgiven { stalled_ns })]
+            }
             Event::FirstStage(stage) => self.pretimeout(now.nanos_since(stage.due)),
             Event::Bite(bite) => {
                 let report = WatchdogReport {
@@ -184,14 +211,18 @@ impl Policy {
 
     /// Further bites while the grace runs neither lengthen it nor press again.
     fn shut_down(&mut self, now: VmInstant) -> Vec<Step> {
-        if std::mem::replace(&mut self.grace_runs, true) {
+        if self.grace.is_some() {
             return vec![];
         }
-        let grace_ns = u64::try_from(self.watchdog.shutdown_grace.as_nanos()).unwrap_or(u64::MAX);
-        let end = now.saturating_add(grace_ns);
+        let grace_ns = self.grace_ns();
+        let ends = now.saturating_add(grace_ns);
+        self.grace = Some(Grace {
+            ends,
+            forgiven: false,
+        });
         vec![
             Step::PressPowerButton,
-            Step::ArmGrace(end),
+            Step::ArmGrace(ends),
             Step::Tell(News::ShutdownAsked { grace_ns }),
         ]
     }
@@ -291,8 +322,25 @@ mod tests {
         );
         let (_, again) = bitten(&mut policy);
         assert_eq!(again.len(), 1, "told, and nothing else: {again:?}");
-        assert_eq!(policy.grace_over(), [Step::End(Ending::GraceExpired)]);
-        assert_eq!(policy.grace_over(), []);
+        let end = now.saturating_add(100 + STALL_NS);
+        assert_eq!(policy.grace_over(end), [Step::End(Ending::GraceExpired)]);
+        assert_eq!(policy.grace_over(end), []);
+    }
+
+    #[test]
+    fn a_grace_that_ran_out_while_nobody_ran_begins_again_once() {
+        let mut policy = policy(WatchdogAction::Shutdown);
+        let (now, _) = bitten(&mut policy);
+        let found = now.saturating_add(101 + STALL_NS);
+        let again = [
+            Step::ArmGrace(found.saturating_add(100)),
+            Step::Tell(News::StallForgiven {
+                stalled_ns: 1 + STALL_NS,
+            }),
+        ];
+        assert_eq!(policy.grace_over(found), again);
+        let late = found.saturating_add(3 * STALL_NS);
+        assert_eq!(policy.grace_over(late), [Step::End(Ending::GraceExpired)]);
     }
 
     #[test]

@@ -120,6 +120,12 @@ pub enum News {
     },
     /// The watchdog bit.
     Watchdog(WatchdogReport),
+    /// This process did not run for a while; a deadline that fell due meanwhile was moved, so that the guest has the time
+    /// that it could not use.
+    StallForgiven {
+        /// From the exact deadline to when it was found, in ns: at least so long nobody ran.
+        stalled_ns: u64,
+    },
     /// The guest was asked to shut down and has this long, in ns.
     ShutdownAsked {
         /// The grace in ns.

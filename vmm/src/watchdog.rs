@@ -86,6 +86,7 @@ impl Watchdog {
                 AfterBite::Halt => i6300esb::AfterBite::Halt,
             },
             timed_out: config.timed_out,
+            forgive_stalls: true,
             ..Config::default()
         };
         let mut registers = header()?;

@@ -90,6 +90,15 @@ impl Said {
                 )
                 .with(json!({ "lateness_ns": lateness_ns, "nmi": nmi }))
             }
+            News::StallForgiven { stalled_ns } => Self::warning(
+                "StallForgiven",
+                format!(
+                    "The VM process did not run for {:.3} s or longer: the guest gets the time it could \
+                     not use",
+                    Duration::from_nanos(*stalled_ns).as_secs_f64()
+                ),
+            )
+            .with(json!({ "stalled_ns": stalled_ns })),
             News::ShutdownAsked { grace_ns } => {
                 let grace = humantime::format_duration(Duration::from_nanos(*grace_ns));
                 Self::normal(

@@ -566,6 +566,21 @@ fn row_25_saved_in_the_middle_it_goes_on_exactly() {
 }
 
 #[test]
+fn row_26_time_that_nobody_ran_counts_or_is_forgiven() {
+    for (forgive_stalls, bites, left) in [(false, 1, 200 * TICK), (true, 0, 400 * TICK)] {
+        let mut machine = Machine::new(Config {
+            forgive_stalls,
+            ..Config::default()
+        });
+        machine.start(200, 200, 0);
+        machine.stall(600 * TICK);
+        machine.advance(0);
+        assert_eq!(machine.status().bites, bites);
+        assert_eq!(machine.status().time_left_ns, Some(left));
+    }
+}
+
+#[test]
 fn a_device_can_begin_with_the_timed_out_flag_of_the_one_before_it() {
     let mut machine = Machine::new(Config {
         timed_out: true,

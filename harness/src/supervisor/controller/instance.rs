@@ -182,6 +182,7 @@ impl Instance {
         let topic = match news {
             News::Reset { .. } => Topic::Reset,
             News::Pretimeout { .. } => Topic::Pretimeout,
+            News::StallForgiven { .. } => Topic::Stall,
             News::Paused { .. } | News::Resumed => Topic::Pause,
             News::UplinkUp | News::UplinkDown { .. } => Topic::Uplink,
             _ => return self.say(said, acts),
@@ -388,6 +389,7 @@ impl Instance {
             }
             Topic::Reset
             | Topic::Pretimeout
+            | Topic::Stall
             | Topic::Uplink
             | Topic::LivenessProbe
             | Topic::ReadinessProbe => said,

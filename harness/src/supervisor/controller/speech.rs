@@ -20,6 +20,7 @@ pub(super) enum Topic {
     Ready,
     Reset,
     Pretimeout,
+    Stall,
     Pause,
     Uplink,
     LivenessProbe,
