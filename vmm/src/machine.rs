@@ -9,7 +9,7 @@ use i6300esb::VmInstant;
 use kvm_bindings::kvm_clock_data;
 
 use crate::board::{Board, BoardError};
-use crate::boot::{self, BootError, BootSource};
+use crate::boot::{BootError, BootImage, BootSource};
 use crate::clock::VmTimer;
 use crate::config::MachineConfig;
 use crate::hypervisor::{Hypervisor, HypervisorError};
@@ -69,6 +69,7 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Machine {
     config: MachineConfig,
+    image: Arc<BootImage>,
     recipe: Recipe,
     spare: Spare<Blank>,
     board: Board,
@@ -103,6 +104,12 @@ impl Machine {
             }
             .into());
         }
+        let image = BootImage::open(&BootSource {
+            kernel: &config.kernel,
+            initrd: config.initrd.as_deref(),
+            initrd_overlay: &config.initrd_overlay,
+            cmdline: &config.cmdline,
+        })?;
         let memory = memory::map(config.memory_bytes)?;
         let network = config.network.is_some();
         let board = Board::new(config.watchdog.as_ref(), network, console)?;
@@ -115,6 +122,7 @@ impl Machine {
         };
         Ok(Self {
             config,
+            image: Arc::new(image),
             spare: spare_of(&recipe),
             recipe,
             board,
@@ -322,13 +330,7 @@ impl Machine {
 
     /// Loads the guest and parks its vCPUs before it, in the `spare` KVM VM or one built now.
     fn incarnate(&mut self, spare: Option<Blank>) -> Result<(), MachineError> {
-        let source = BootSource {
-            kernel: &self.config.kernel,
-            initrd: self.config.initrd.as_deref(),
-            initrd_overlay: &self.config.initrd_overlay,
-            cmdline: &self.config.cmdline,
-        };
-        let entry = boot::load(&self.recipe.memory, &source, self.config.vcpus)?;
+        let entry = self.image.load(&self.recipe.memory, self.config.vcpus)?;
         let blank = match spare {
             Some(spare) => spare,
             None => self.recipe.build()?,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use kennel_vmm::boot::{self, BootSource, registers};
+use kennel_vmm::boot::{BootImage, BootSource, registers};
 use kennel_vmm::bus::Bus;
 use kennel_vmm::hypervisor::Hypervisor;
 use kennel_vmm::mailbox::Mailbox;
@@ -111,7 +111,9 @@ impl FloorVcpu {
             initrd_overlay: &[],
             cmdline: self.cmdline,
         };
-        let entry = boot::load(&memory, &source, 1).map_err(Trouble::new)?;
+        let entry = BootImage::open(&source)
+            .and_then(|image| image.load(&memory, 1))
+            .map_err(Trouble::new)?;
         let vm = self.hypervisor.build_vm(&memory).map_err(Trouble::new)?;
         let fd = self
             .hypervisor

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use kennel_vmm::boot::{self, BootSource, registers};
+use kennel_vmm::boot::{BootImage, BootSource, registers};
 use kennel_vmm::hypervisor::Hypervisor;
 use kennel_vmm::memory;
 use kvm_ioctls::{VcpuExit, VcpuFd};
@@ -43,7 +43,9 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
 fn run(source: &BootSource<'_>, bytes: u64) -> Result<(), Trouble> {
     let hypervisor = Hypervisor::open().map_err(Trouble::new)?;
     let memory = memory::map(bytes).map_err(Trouble::new)?;
-    let entry = boot::load(&memory, source, 1).map_err(Trouble::new)?;
+    let entry = BootImage::open(source)
+        .and_then(|image| image.load(&memory, 1))
+        .map_err(Trouble::new)?;
     let vm = hypervisor.build_vm(&memory).map_err(Trouble::new)?;
     let mut vcpu = hypervisor.build_vcpu(&vm, 0, 1).map_err(Trouble::new)?;
     let special = vcpu.get_sregs().map_err(Trouble::new)?;

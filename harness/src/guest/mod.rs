@@ -10,7 +10,6 @@ mod libraries;
 pub mod modules;
 pub mod newc;
 pub mod packages;
-pub mod vmlinux;
 
 pub use init::{overlay, with_overlay};
 

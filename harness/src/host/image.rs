@@ -16,7 +16,6 @@ use crate::guest::Progress;
 use crate::guest::modules::{Module, ModuleError, Modules, Wanted};
 use crate::guest::newc::{Archive, NewcError};
 use crate::guest::packages::{Contents, PackageError, PackageStore, default_cache};
-use crate::guest::vmlinux;
 
 /// Changes when an image has to be made anew although init and modules stayed the same.
 const FORMAT: &str = "1";
@@ -148,7 +147,7 @@ fn build(store: &PackageStore<'_>) -> Result<(Vec<u8>, Vec<u8>), ImageError> {
     let bzimage = files.read(&bzimage_path)?;
     let lists = lists(&files, release)?;
     // Unpacked here, the kernel need not unpack itself under emulation (seconds). One we can't unpack still boots.
-    let kernel = vmlinux::from_bzimage(&bzimage).unwrap_or(bzimage);
+    let kernel = kennel_vmm::boot::vmlinux(&bzimage).unwrap_or(bzimage);
     Ok((kernel, initramfs(&busybox, &lists)?))
 }
 

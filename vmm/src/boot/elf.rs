@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! ELF vmlinux: entered by PVH if it has the note, else by the 64-bit Linux boot protocol.
 
-use std::os::unix::fs::FileExt;
+use std::io;
 
-use linux_loader::loader::{Elf, KernelLoader, PvhBootCapability};
-use vm_memory::{Address, GuestAddress};
+use vm_memory::{Address, Bytes, GuestAddress};
 
-use super::file::{self, FileRole};
 use super::kernel::{INITRD_ADDRESS_MAX, KernelFile, LINUX_CMDLINE_SIZE, LoadedKernel};
+use super::stream::Stream;
 use super::{BootError, BootMode};
 use crate::memory::GuestRam;
 
@@ -20,6 +19,10 @@ const HEADER_BYTES: usize = 64;
 const PROGRAM_HEADER_BYTES: usize = 56;
 const SEGMENT_LOAD: u32 = 1;
 const SEGMENT_NOTE: u32 = 4;
+/// Notes are looked at up to this size.
+const NOTE_BYTES: u64 = 64 << 10;
+/// `XEN_ELFNOTE_PHYS32_ENTRY`.
+const PVH_NOTE: u32 = 18;
 
 /// Whether a file that starts with `head` is an ELF file.
 pub(super) fn matches(head: &[u8]) -> bool {
@@ -39,6 +42,7 @@ fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
 }
 
 /// One program header, as far as loading needs it.
+#[derive(Clone, Copy)]
 struct Segment {
     kind: u32,
     file_offset: u64,
@@ -57,53 +61,153 @@ impl Segment {
             memory_bytes: u64_at(bytes, 40)?,
         })
     }
+
+    /// Where its bytes end in the file.
+    const fn file_end(&self) -> u64 {
+        self.file_offset.saturating_add(self.file_bytes)
+    }
+
+    /// Where the bytes of `other` are in guest memory, if it is a part of this one.
+    fn place_of(&self, other: &Self) -> Option<GuestAddress> {
+        let distance = other.file_offset.checked_sub(self.file_offset)?;
+        let inside = self.kind == SEGMENT_LOAD && other.file_end() <= self.file_end();
+        inside.then(|| GuestAddress(self.physical.saturating_add(distance)))
+    }
+}
+
+/// What is to be loaded, checked against the guest's RAM.
+pub(super) struct Plan {
+    /// What is loaded, and notes, by their place in the file.
+    segments: Vec<Segment>,
+    entry: GuestAddress,
+    end: u64,
 }
 
 /// Loads an ELF kernel where its segments want to be.
 pub(super) fn load(
     memory: &GuestRam,
-    kernel: &mut KernelFile<'_>,
+    kernel: &KernelFile<'_>,
     low_ram: u64,
 ) -> Result<LoadedKernel, BootError> {
-    check_header(kernel)?;
-    let end = check_segments(kernel, low_ram)?;
-    let loaded =
-        Elf::load(memory, None, &mut kernel.file, None).map_err(|error| kernel.refused(&error))?;
-    let (mode, entry) = match loaded.pvh_boot_cap {
-        PvhBootCapability::PvhEntryPresent(entry) => (BootMode::Pvh32, entry),
-        _ => (BootMode::Linux64, loaded.kernel_load),
-    };
-    kernel.check_entry(entry, end)?;
-    Ok(LoadedKernel {
-        mode,
-        entry,
+    let mut stream =
+        Stream::file(kernel.whole(), kernel.size).map_err(|error| kernel.file.fault(&error))?;
+    let plan = plan(kernel, &stream, low_ram)?;
+    let loaded = plan.load(memory, &mut stream);
+    let loaded = loaded.map_err(|error| kernel.file.fault(&error))?;
+    kernel.check_entry(&loaded)?;
+    Ok(loaded)
+}
+
+/// Checks header and segments of the ELF kernel in `stream`, which is or comes out of `kernel`.
+pub(super) fn plan(
+    kernel: &KernelFile<'_>,
+    stream: &Stream<'_>,
+    low_ram: u64,
+) -> Result<Plan, BootError> {
+    if !matches(stream.head()) {
+        return Err(kernel.not_a_kernel("no ELF file"));
+    }
+    check_header(kernel, stream.head())?;
+    let mut segments = segments(kernel, stream)?;
+    segments.retain(|segment| matches!(segment.kind, SEGMENT_LOAD | SEGMENT_NOTE));
+    segments.sort_by_key(|segment| segment.file_offset);
+    let end = check_segments(kernel, &segments, stream.length(), low_ram)?;
+    let entry = u64_at(stream.head(), 24).unwrap_or_default();
+    Ok(Plan {
+        segments,
+        entry: GuestAddress(entry),
         end,
-        cmdline_limit: LINUX_CMDLINE_SIZE - 1,
-        initrd_address_max: INITRD_ADDRESS_MAX,
-        setup_header: None,
     })
 }
 
+impl Plan {
+    /// Loads what was planned.
+    pub(super) fn load(
+        &self,
+        memory: &GuestRam,
+        stream: &mut Stream<'_>,
+    ) -> io::Result<LoadedKernel> {
+        let mut pvh = None;
+        for segment in &self.segments {
+            let entry = match segment.kind {
+                SEGMENT_NOTE => pvh_entry(&self.note(segment, memory, stream)?),
+                _ => {
+                    stream.skip_to(segment.file_offset)?;
+                    stream.put(memory, GuestAddress(segment.physical), segment.file_bytes)?;
+                    None
+                }
+            };
+            pvh = pvh.or(entry);
+        }
+        let (mode, entry) = match pvh {
+            Some(entry) => (BootMode::Pvh32, GuestAddress(entry.into())),
+            None => (BootMode::Linux64, self.entry),
+        };
+        Ok(LoadedKernel {
+            mode,
+            entry,
+            end: self.end,
+            cmdline_limit: LINUX_CMDLINE_SIZE - 1,
+            initrd_address_max: INITRD_ADDRESS_MAX,
+            setup_header: None,
+        })
+    }
+
+    /// The bytes of a note, which the linker has put into what is loaded, too.
+    fn note(
+        &self,
+        note: &Segment,
+        memory: &GuestRam,
+        stream: &mut Stream<'_>,
+    ) -> io::Result<Vec<u8>> {
+        if note.file_bytes > NOTE_BYTES {
+            return Ok(vec![]);
+        }
+        let Some(address) = self.segments.iter().find_map(|load| load.place_of(note)) else {
+            stream.skip_to(note.file_offset)?;
+            return stream.take(note.file_bytes);
+        };
+        let mut bytes = vec![0; usize::try_from(note.file_bytes).map_err(io::Error::other)?];
+        let read = memory.read_slice(&mut bytes, address);
+        read.map(|()| bytes).map_err(io::Error::other)
+    }
+}
+
+/// The entry that a note of Xen's names (`XEN_ELFNOTE_PHYS32_ENTRY`).
+fn pvh_entry(mut notes: &[u8]) -> Option<u32> {
+    let aligned = |length: u32| usize::try_from(length).ok()?.checked_next_multiple_of(4);
+    loop {
+        let (name_bytes, value_bytes) = (u32_at(notes, 0)?, u32_at(notes, 4)?);
+        let kind = u32_at(notes, 8)?;
+        let (name, rest) = notes.get(12..)?.split_at_checked(aligned(name_bytes)?)?;
+        let (value, rest) = rest.split_at_checked(aligned(value_bytes)?)?;
+        if kind == PVH_NOTE && name_bytes == 4 && name == b"Xen\0" {
+            return u32_at(value, 0);
+        }
+        notes = rest;
+    }
+}
+
 impl KernelFile<'_> {
-    fn check_entry(&self, entry: GuestAddress, end: u64) -> Result<(), BootError> {
-        if entry.raw_value() < crate::layout::HIMEM_START || entry.raw_value() >= end {
+    /// Checks that a loaded ELF kernel is entered within itself.
+    pub(super) fn check_entry(&self, loaded: &LoadedKernel) -> Result<(), BootError> {
+        let entry = loaded.entry.raw_value();
+        if entry < crate::layout::HIMEM_START || entry >= loaded.end {
             return Err(self.not_a_kernel(format!(
-                "an ELF file whose entry point {:#x} is outside what it loads",
-                entry.raw_value()
+                "an ELF file whose entry point {entry:#x} is outside what it loads"
             )));
         }
         Ok(())
     }
 }
 
-fn check_header(kernel: &KernelFile<'_>) -> Result<(), BootError> {
-    let head = kernel.head.as_slice();
+fn check_header(kernel: &KernelFile<'_>, head: &[u8]) -> Result<(), BootError> {
     let (Some(&class), Some(&order)) = (head.get(4), head.get(5)) else {
         return Err(kernel.truncated(HEADER_BYTES as u64));
     };
     if class != CLASS_64 {
         return Err(BootError::Kernel32Bit {
-            path: kernel.path.to_owned(),
+            path: kernel.file.path().to_owned(),
             found: "it is a 32-bit ELF file".to_owned(),
         });
     }
@@ -134,15 +238,16 @@ fn check_header(kernel: &KernelFile<'_>) -> Result<(), BootError> {
 }
 
 /// Checks every segment against the file and the guest's RAM; gives the end of the highest one.
-fn check_segments(kernel: &KernelFile<'_>, low_ram: u64) -> Result<u64, BootError> {
+fn check_segments(
+    kernel: &KernelFile<'_>,
+    segments: &[Segment],
+    file_bytes: u64,
+    low_ram: u64,
+) -> Result<u64, BootError> {
     let (mut start, mut end) = (u64::MAX, 0);
-    for segment in segments(kernel)? {
-        if segment.kind != SEGMENT_LOAD && segment.kind != SEGMENT_NOTE {
-            continue;
-        }
-        let in_file = segment.file_offset.saturating_add(segment.file_bytes);
-        if in_file > kernel.size {
-            return Err(kernel.truncated(in_file));
+    for segment in segments {
+        if segment.file_end() > file_bytes {
+            return Err(kernel.truncated(segment.file_end()));
         }
         if segment.kind == SEGMENT_LOAD {
             let bytes = segment.memory_bytes.max(segment.file_bytes);
@@ -157,8 +262,8 @@ fn check_segments(kernel: &KernelFile<'_>, low_ram: u64) -> Result<u64, BootErro
     Ok(end)
 }
 
-fn segments(kernel: &KernelFile<'_>) -> Result<Vec<Segment>, BootError> {
-    let head = kernel.head.as_slice();
+fn segments(kernel: &KernelFile<'_>, stream: &Stream<'_>) -> Result<Vec<Segment>, BootError> {
+    let head = stream.head();
     let (Some(offset), Some(size), Some(count)) =
         (u64_at(head, 32), u16_at(head, 54), u16_at(head, 56))
     else {
@@ -169,15 +274,14 @@ fn segments(kernel: &KernelFile<'_>) -> Result<Vec<Segment>, BootError> {
             "an ELF file with program headers of {size} bytes (x86-64 has {PROGRAM_HEADER_BYTES})"
         )));
     }
-    let mut table = vec![0; usize::from(count) * PROGRAM_HEADER_BYTES];
-    let table_end = offset.saturating_add(table.len() as u64);
-    if table_end > kernel.size {
+    let table_end = offset.saturating_add(u64::from(count) * u64::from(size));
+    if table_end > stream.length() {
         return Err(kernel.truncated(table_end));
     }
-    kernel
-        .file
-        .read_exact_at(&mut table, offset)
-        .map_err(|error| file::fault(FileRole::Kernel, kernel.path, &error))?;
+    let part = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
+    let table = head.get(part(offset)..part(table_end)).ok_or_else(|| {
+        kernel.not_a_kernel("an ELF file whose program headers are far from its start")
+    })?;
     Ok(table
         .chunks_exact(PROGRAM_HEADER_BYTES)
         .filter_map(Segment::parse)

@@ -123,6 +123,16 @@ pub enum BootError {
         /// The loader's words.
         reason: String,
     },
+    /// What a bzImage packs does not come out.
+    #[error("kernel {path}: is damaged: its {packing} payload cannot be unpacked ({reason}); copy or download it again", path = .path.display())]
+    KernelDamaged {
+        /// Its path as given.
+        path: PathBuf,
+        /// How it is packed.
+        packing: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
     /// The initrd does not fit.
     #[error(
         "initrd {path}: {size} ({size_bytes} bytes) does not fit into the {available} ({available_bytes} bytes) that the kernel leaves of the guest's {ram} of memory; give the guest more memory or use a smaller initrd",

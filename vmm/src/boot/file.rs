@@ -1,10 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Opening the files a guest is booted from, with an answer for each way that can fail.
+//! The files a guest is booted from: opened once, with an answer for each way that can fail, and read
+//! at offsets.
 
 use std::fmt;
 use std::fs::File;
-use std::io;
-use std::path::Path;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use vm_memory::bitmap::BitmapSlice;
+use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice};
 
 use super::BootError;
 
@@ -36,30 +43,142 @@ impl FileRole {
     }
 }
 
-/// Opens a regular, non-empty file for reading; gives it with its size in bytes.
-pub(super) fn open(role: FileRole, path: &Path) -> Result<(File, u64), BootError> {
-    // Before opening: opening a FIFO would wait for a writer.
-    let metadata = std::fs::metadata(path).map_err(|error| fault(role, path, &error))?;
-    if !metadata.is_file() {
-        let found = if metadata.is_dir() {
-            "a directory"
-        } else {
-            "a device, pipe or socket"
+/// A boot file that stays open, so that neither a new file at its path nor the end of that path
+/// changes what the machine boots.
+#[derive(Debug)]
+pub(super) struct BootFile {
+    role: FileRole,
+    path: PathBuf,
+    file: File,
+}
+
+impl BootFile {
+    /// Opens a regular, non-empty file for reading.
+    pub(super) fn open(role: FileRole, path: &Path) -> Result<Self, BootError> {
+        // Before opening: opening a FIFO would wait for a writer.
+        let metadata = std::fs::metadata(path).map_err(|error| fault(role, path, &error))?;
+        if !metadata.is_file() {
+            let found = if metadata.is_dir() {
+                "a directory"
+            } else {
+                "a device, pipe or socket"
+            };
+            return Err(BootError::FileNotRegular {
+                role,
+                path: path.to_owned(),
+                found,
+            });
+        }
+        let file = Self {
+            role,
+            path: path.to_owned(),
+            file: File::open(path).map_err(|error| fault(role, path, &error))?,
         };
-        return Err(BootError::FileNotRegular {
-            role,
-            path: path.to_owned(),
-            found,
-        });
+        file.size()?;
+        Ok(file)
     }
-    if metadata.len() == 0 {
-        return Err(BootError::FileEmpty {
-            role,
-            path: path.to_owned(),
-        });
+
+    /// As it was given.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
-    let file = File::open(path).map_err(|error| fault(role, path, &error))?;
-    Ok((file, metadata.len()))
+
+    /// Its present size in bytes, which is not 0.
+    pub(super) fn size(&self) -> Result<u64, BootError> {
+        let metadata = self.file.metadata().map_err(|error| self.fault(&error))?;
+        match metadata.len() {
+            0 => Err(BootError::FileEmpty {
+                role: self.role,
+                path: self.path.clone(),
+            }),
+            size => Ok(size),
+        }
+    }
+
+    /// Reads `range` from its start on.
+    pub(super) fn reader(&self, range: Range<u64>) -> Reader<'_> {
+        Reader {
+            file: &self.file,
+            position: range.start,
+            range,
+        }
+    }
+
+    /// The error for a failed system call on this file.
+    pub(super) fn fault(&self, error: &io::Error) -> BootError {
+        fault(self.role, &self.path, error)
+    }
+}
+
+/// Reads a part of a file without the descriptor's own position, which others may move.
+#[derive(Debug)]
+pub(super) struct Reader<'a> {
+    file: &'a File,
+    position: u64,
+    range: Range<u64>,
+}
+
+impl Reader<'_> {
+    /// As many of `wanted` bytes as the part has left.
+    fn at_most(&self, wanted: usize) -> usize {
+        let left = self.range.end.saturating_sub(self.position);
+        wanted.min(usize::try_from(left).unwrap_or(usize::MAX))
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.position = self.position.saturating_add(count as u64);
+    }
+}
+
+impl Read for Reader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = self.at_most(buffer.len());
+        let buffer = buffer.get_mut(..most).unwrap_or_default();
+        let count = self.file.read_at(buffer, self.position)?;
+        self.advance(count);
+        Ok(count)
+    }
+}
+
+impl ReadVolatile for Reader<'_> {
+    fn read_volatile<B: BitmapSlice>(
+        &mut self,
+        buffer: &mut VolatileSlice<'_, B>,
+    ) -> Result<usize, VolatileMemoryError> {
+        let most = self.at_most(buffer.len());
+        let position = libc::off_t::try_from(self.position).unwrap_or(libc::off_t::MAX);
+        let target = buffer.ptr_guard_mut();
+        // SAFETY: the slice has room for `most` bytes, which the guard keeps mapped; it is guest
+        // memory, whose bytes may be anything at any time.
+        let count = unsafe {
+            libc::pread(
+                self.file.as_raw_fd(),
+                target.as_ptr().cast(),
+                most,
+                position,
+            )
+        };
+        let count = usize::try_from(count)
+            .map_err(|_| VolatileMemoryError::IOError(io::Error::last_os_error()))?;
+        buffer.bitmap().mark_dirty(0, count);
+        self.advance(count);
+        Ok(count)
+    }
+}
+
+impl Seek for Reader<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let (base, offset) = match to {
+            SeekFrom::Start(offset) => (self.range.start.checked_add(offset), 0),
+            SeekFrom::End(offset) => (Some(self.range.end), offset),
+            SeekFrom::Current(offset) => (Some(self.position), offset),
+        };
+        let position = base.and_then(|base| base.checked_add_signed(offset));
+        self.position = position
+            .filter(|position| *position >= self.range.start)
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.position - self.range.start)
+    }
 }
 
 /// The error for a failed system call on a boot file.
@@ -82,7 +201,7 @@ pub(super) fn fault(role: FileRole, path: &Path, error: &io::Error) -> BootError
 }
 
 /// The system's words without "(os error N)".
-fn reason(error: &io::Error) -> String {
+pub(super) fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     match text.split_once(" (os error ") {
         Some((words, _)) => words.to_owned(),
@@ -101,5 +220,29 @@ mod tests {
             "Input/output error"
         );
         assert_eq!(reason(&io::Error::other("torn")), "torn");
+    }
+
+    #[test]
+    fn a_part_is_read_whatever_others_do_with_the_descriptor() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("file");
+        std::fs::write(&path, b"0123456789").expect("a file");
+        let file = BootFile::open(FileRole::Initrd, &path).expect("a file");
+        std::fs::remove_file(&path).expect("removed");
+        let mut reader = file.reader(2..7);
+        let mut two = [0; 2];
+        reader.read_exact(&mut two).expect("two bytes");
+        assert_eq!(&two, b"23");
+        let mut shared = file.file.try_clone().expect("a descriptor");
+        shared.seek(SeekFrom::End(0)).expect("moved");
+        let mut rest = [0; 8];
+        let mut slice = VolatileSlice::from(&mut rest[..]);
+        assert_eq!(reader.read_volatile(&mut slice).expect("the rest"), 3);
+        assert_eq!(&rest, b"456\0\0\0\0\0");
+        assert_eq!(reader.seek(SeekFrom::End(-5)).expect("the start"), 0);
+        let mut all = String::new();
+        reader.read_to_string(&mut all).expect("all");
+        assert_eq!(all, "23456");
+        assert!(reader.seek(SeekFrom::Current(-9)).is_err());
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::BootError;
-use super::file::{self, FileRole};
+use super::file::{BootFile, FileRole};
 use crate::layout::PAGE_SIZE;
 use crate::memory::GuestRam;
 
@@ -31,17 +31,14 @@ pub(super) struct Room {
     pub ram: u64,
 }
 
-/// Loads `path` and `overlay` as high as `room` allows; `None` if there is neither.
+/// Loads `file` and `overlay` as high as `room` allows; `None` if there is neither.
 pub(super) fn load(
     memory: &GuestRam,
-    path: Option<&Path>,
+    file: Option<&BootFile>,
     overlay: &[u8],
     room: Room,
 ) -> Result<Option<Placement>, BootError> {
-    let mut source = path
-        .map(|path| file::open(FileRole::Initrd, path))
-        .transpose()?;
-    let file_size = source.as_ref().map_or(0, |(_, size)| *size);
+    let file_size = file.map_or(Ok(0), BootFile::size)?;
     let overlay_size = overlay.len() as u64;
     // Zeros between segments are skipped by the kernel.
     let overlay_offset = file_size.saturating_add(SEGMENT_ALIGNMENT - 1) & !(SEGMENT_ALIGNMENT - 1);
@@ -53,17 +50,18 @@ pub(super) fn load(
     if size == 0 {
         return Ok(None);
     }
-    let name = path.unwrap_or_else(|| Path::new("(overlay)"));
+    let name = file.map_or(Path::new("(overlay)"), BootFile::path);
     let address = place(size, room).ok_or_else(|| BootError::InitrdTooLarge {
         path: name.to_owned(),
         size_bytes: size,
         available_bytes: room.end.saturating_sub(room.start),
         ram_bytes: room.ram,
     })?;
-    if let Some((file, _)) = &mut source {
+    if let Some(file) = file {
         let length = usize::try_from(file_size).unwrap_or(usize::MAX);
+        let mut reader = file.reader(0..file_size);
         memory
-            .read_exact_volatile_from(GuestAddress(address), file, length)
+            .read_exact_volatile_from(GuestAddress(address), &mut reader, length)
             .map_err(|error| BootError::FileUnreadable {
                 role: FileRole::Initrd,
                 path: name.to_owned(),

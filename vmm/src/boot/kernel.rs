@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Kernel images: telling them apart, and what every format comes down to once loaded.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::io::{self, Read};
+use std::ops::Range;
 
 use linux_loader::loader::bootparam::setup_header;
 use vm_memory::GuestAddress;
 
-use super::file::{self, FileRole};
+use super::file::{self, BootFile, Reader};
+use super::payload::Packing;
 use super::{BootError, BootMode, bzimage, elf};
 use crate::layout;
 use crate::memory::GuestRam;
 
 /// Enough of a file to tell what it is: boot sector, setup header and the tar magic.
-const PROBE_BYTES: usize = 0x400;
+const PROBE_BYTES: u64 = 0x400;
 /// What Linux on x86 reads of a command line, its NUL included (`COMMAND_LINE_SIZE`).
 pub(super) const LINUX_CMDLINE_SIZE: usize = 2048;
 /// Highest address of an initrd unless the kernel says otherwise (Linux boot protocol).
@@ -37,27 +37,36 @@ pub(super) struct LoadedKernel {
     pub setup_header: Option<setup_header>,
 }
 
-/// A kernel file that has been opened.
+/// A kernel file that is being loaded.
 pub(super) struct KernelFile<'a> {
-    pub path: &'a Path,
-    pub file: File,
+    pub file: &'a BootFile,
     /// Size in bytes.
     pub size: u64,
     /// Up to [`PROBE_BYTES`] bytes of its start.
     pub head: Vec<u8>,
 }
 
-impl KernelFile<'_> {
+impl<'a> KernelFile<'a> {
+    /// Reads a part of it.
+    pub(super) fn reader(&self, range: Range<u64>) -> Reader<'a> {
+        self.file.reader(range)
+    }
+
+    /// Reads all of it.
+    pub(super) fn whole(&self) -> Reader<'a> {
+        self.reader(0..self.size)
+    }
+
     pub(super) fn not_a_kernel(&self, found: impl Into<String>) -> BootError {
         BootError::NotAKernel {
-            path: self.path.to_owned(),
+            path: self.file.path().to_owned(),
             found: found.into(),
         }
     }
 
     pub(super) fn truncated(&self, expected: u64) -> BootError {
         BootError::KernelTruncated {
-            path: self.path.to_owned(),
+            path: self.file.path().to_owned(),
             expected,
             actual: self.size,
         }
@@ -65,8 +74,17 @@ impl KernelFile<'_> {
 
     pub(super) fn refused(&self, error: &linux_loader::loader::Error) -> BootError {
         BootError::KernelRefused {
-            path: self.path.to_owned(),
+            path: self.file.path().to_owned(),
             reason: error.to_string(),
+        }
+    }
+
+    /// The payload, packed in this way, cannot be unpacked.
+    pub(super) fn damaged(&self, packing: Packing, error: &io::Error) -> BootError {
+        BootError::KernelDamaged {
+            path: self.file.path().to_owned(),
+            packing: packing.name(),
+            reason: file::reason(error),
         }
     }
 
@@ -74,14 +92,14 @@ impl KernelFile<'_> {
     pub(super) fn check_fit(&self, start: u64, end: u64, low_ram: u64) -> Result<(), BootError> {
         if start < layout::HIMEM_START {
             return Err(BootError::KernelTooLow {
-                path: self.path.to_owned(),
+                path: self.file.path().to_owned(),
                 address: start,
                 limit: layout::HIMEM_START,
             });
         }
         if end > low_ram {
             return Err(BootError::KernelTooLarge {
-                path: self.path.to_owned(),
+                path: self.file.path().to_owned(),
                 needed_bytes: end,
                 available_bytes: low_ram,
             });
@@ -90,34 +108,22 @@ impl KernelFile<'_> {
     }
 }
 
-/// Loads the kernel at `path` into guest memory, whose low RAM ends at `low_ram`.
+/// Loads a kernel into guest memory, whose low RAM ends at `low_ram`.
 pub(super) fn load(
     memory: &GuestRam,
-    path: &Path,
+    file: &BootFile,
     low_ram: u64,
 ) -> Result<LoadedKernel, BootError> {
-    let (file, size) = file::open(FileRole::Kernel, path)?;
-    let mut head = vec![0; PROBE_BYTES];
-    let mut filled = 0;
-    while let Some(rest) = head.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match file.read_at(rest, filled as u64) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(file::fault(FileRole::Kernel, path, &error)),
-        }
-    }
-    head.truncate(filled);
-    let mut kernel = KernelFile {
-        path,
-        file,
-        size,
-        head,
-    };
+    let size = file.size()?;
+    let mut head = Vec::new();
+    file.reader(0..size.min(PROBE_BYTES))
+        .read_to_end(&mut head)
+        .map_err(|error| file.fault(&error))?;
+    let kernel = KernelFile { file, size, head };
     if bzimage::matches(&kernel.head) {
-        bzimage::load(memory, &mut kernel, low_ram)
+        bzimage::load(memory, &kernel, low_ram)
     } else if elf::matches(&kernel.head) {
-        elf::load(memory, &mut kernel, low_ram)
+        elf::load(memory, &kernel, low_ram)
     } else {
         Err(kernel.not_a_kernel(describe(&kernel.head)))
     }

@@ -14,7 +14,6 @@ use super::{BuildError, GuestImage, write_file};
 use crate::guest::init::FILES;
 use crate::guest::kernel::Kernel;
 use crate::guest::packages::{Package, PackageStore};
-use crate::guest::vmlinux;
 
 /// Changes whenever the same parts give another image.
 const RECIPE: &str = concat!("3 ", env!("CARGO_PKG_VERSION"));
@@ -127,7 +126,7 @@ impl ImageCache {
         );
         fs::create_dir(&fresh).map_err(failed(&fresh))?;
         write_file(&fresh.join("vmlinuz"), &kernel.vmlinuz)?;
-        if let Some(elf) = vmlinux::from_bzimage(&kernel.vmlinuz) {
+        if let Some(elf) = kennel_vmm::boot::vmlinux(&kernel.vmlinuz) {
             write_file(&fresh.join("vmlinux"), &elf)?;
         }
         write_file(&fresh.join("initrd"), &assembled.initrd)?;

@@ -5,9 +5,9 @@ use std::io;
 use std::path::Path;
 
 use super::images::{BzImage, Elf};
-use super::{Files, MIB, boot, only};
+use super::{Files, MIB, boot, load, only};
 use crate::boot::file::fault;
-use crate::boot::{BootError, BootSource, FileRole, load};
+use crate::boot::{BootError, BootSource, FileRole};
 
 /// Asserts that a message names each of `parts` and is for people.
 fn assert_tells(error: &BootError, parts: &[&str]) {

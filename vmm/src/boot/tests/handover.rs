@@ -4,8 +4,8 @@
 use vm_memory::{Bytes, GuestAddress};
 
 use super::images::{BzImage, Elf};
-use super::{Files, GIB, MIB, bytes_at, memory, number_at, only};
-use crate::boot::{BootMode, BootSource, EntryPoint, load};
+use super::{Files, GIB, MIB, bytes_at, load, memory, number_at, only};
+use crate::boot::{BootMode, BootSource, EntryPoint};
 use crate::layout;
 use crate::memory::GuestRam;
 

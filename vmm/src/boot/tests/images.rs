@@ -41,11 +41,29 @@ impl BzImage {
     }
 
     pub(super) fn build(&self) -> Vec<u8> {
+        self.around(&self.code(), 0..0)
+    }
+
+    /// One that packs `payload`.
+    pub(super) fn packing(&self, payload: &[u8]) -> Vec<u8> {
+        let mut code = [&[0xf4; Self::UNPACKER], payload].concat();
+        let payload = Self::UNPACKER..code.len();
+        code.resize(code.len().next_multiple_of(16), 0);
+        self.around(&code, payload)
+    }
+
+    /// Bytes of code before what is packed.
+    const UNPACKER: usize = 48;
+
+    fn around(&self, code: &[u8], payload: std::ops::Range<usize>) -> Vec<u8> {
         let mut image = vec![0; (usize::from(self.setup_sects) + 1) * 512];
         let mut put = |offset: usize, bytes: &[u8]| {
             image[offset..offset + bytes.len()].copy_from_slice(bytes);
         };
-        let paragraphs = u32::try_from(self.payload / 16).expect("a small payload");
+        let small = |number: usize| u32::try_from(number).expect("a small payload");
+        let paragraphs = small(code.len() / 16);
+        put(0x248, &small(payload.start).to_le_bytes());
+        put(0x24c, &small(payload.len()).to_le_bytes());
         put(0x1f1, &[self.setup_sects]);
         put(0x1f4, &paragraphs.to_le_bytes());
         put(0x1fe, &[0x55, 0xaa, 0xeb, 0x6a]);
@@ -60,7 +78,7 @@ impl BzImage {
         put(0x238, &self.cmdline_size.to_le_bytes());
         put(0x258, &self.pref_address.to_le_bytes());
         put(0x260, &self.init_size.to_le_bytes());
-        image.extend(self.code());
+        image.extend(code);
         image
     }
 }

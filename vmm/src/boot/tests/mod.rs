@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 use vm_memory::{Bytes, GuestAddress};
 
-use super::{BootError, BootSource, EntryPoint, load};
+use super::{BootError, BootImage, BootSource, EntryPoint};
 use crate::memory::{self, GuestRam};
 
 mod acpi;
 mod errors;
 mod handover;
 mod images;
+mod packed;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -53,6 +54,11 @@ fn only(kernel: &Path) -> BootSource<'_> {
         initrd_overlay: &[],
         cmdline: "",
     }
+}
+
+/// Opens `source` and loads it.
+fn load(memory: &GuestRam, source: &BootSource<'_>, vcpus: u32) -> Result<EntryPoint, BootError> {
+    BootImage::open(source)?.load(memory, vcpus)
 }
 
 /// Boots `source` on a machine with `bytes` of RAM and one vCPU.
