@@ -9,6 +9,7 @@ pub mod dial;
 pub mod guest;
 pub mod host;
 pub mod moment;
+mod output_file;
 pub mod probe;
 pub mod runtime_dir;
 pub mod simulate;

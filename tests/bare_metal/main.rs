@@ -8,6 +8,7 @@ mod bad_input;
 mod interrupts;
 mod lost_guests;
 mod network;
+mod outputs;
 mod registers;
 mod resets;
 mod robustness;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         bad_input::tests(),
         supervised::tests(),
         lost_guests::tests(),
+        outputs::tests(),
     ];
     let tests = tests.into_iter().flatten().collect();
     tier::run(NAME, place, &args, tests)

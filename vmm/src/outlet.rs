@@ -54,6 +54,12 @@ impl Pipe {
     }
 }
 
+/// Opens an output. It runs on the outlet's thread, as opening may block: a FIFO waits for its reader.
+pub type Open = Box<dyn FnOnce() -> io::Result<Box<dyn Write + Send>> + Send>;
+
+/// Hears of the first bytes that could not be written. A reader that went away is no such failure.
+pub type OnFailure = Box<dyn FnOnce(&io::Error) + Send>;
+
 /// The producer's end: every write is taken at once, whole or not at all.
 #[derive(Clone, Debug)]
 pub struct OutletWriter(Arc<Pipe>);
@@ -116,18 +122,49 @@ impl Outlet {
         Self::start_resting(name, output, REST)
     }
 
+    /// Writes to what `open` opens, and tells `failed` once when that cannot be done. What could not be
+    /// written is lost; what comes later is tried again, unless the output could not be opened.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, when it gives no thread.
+    pub fn start_opening(name: &str, open: Open, failed: OnFailure) -> io::Result<Self> {
+        let of = name.to_owned();
+        Self::start_drained(name, move |pipe| {
+            let (output, failed): (Box<dyn Write + Send>, OnFailure) = match open() {
+                Ok(output) => (output, failed),
+                Err(error) => {
+                    failed(&error);
+                    (Box::new(io::sink()), Box::new(|_| {}))
+                }
+            };
+            drain(&of, pipe, output, Duration::ZERO, failed);
+        })
+    }
+
     fn start_resting(
         name: &str,
         output: Box<dyn Write + Send>,
         rest: Duration,
     ) -> io::Result<Self> {
+        let of = name.to_owned();
+        let what = name.to_owned();
+        let failed = move |error: &io::Error| {
+            let why = error.kind();
+            log::warn!("{what}: output cannot be written, and is lost until it can be: {why}");
+        };
+        Self::start_drained(name, move |pipe| {
+            drain(&of, pipe, output, rest, Box::new(failed));
+        })
+    }
+
+    fn start_drained(name: &str, drain: impl FnOnce(&Pipe) + Send + 'static) -> io::Result<Self> {
         let pipe = Arc::new(Pipe::default());
         let theirs = Arc::clone(&pipe);
-        let of = name.to_owned();
         let thread = std::thread::Builder::new()
             .name(name.into())
             .stack_size(64 << 10)
-            .spawn(move || drain(&of, &theirs, output, rest))?;
+            .spawn(move || drain(&theirs))?;
         Ok(Self {
             pipe,
             thread: Mutex::new(Some(thread)),
@@ -146,8 +183,8 @@ impl Outlet {
         self.close_by(now.checked_add(DRAIN_BOUND).unwrap_or(now));
     }
 
-    /// Lets the reader take what is left, until `deadline`.
-    pub fn close_by(&self, deadline: Instant) {
+    /// Lets the reader take what is left, until `deadline`; whether it took everything.
+    pub fn close_by(&self, deadline: Instant) -> bool {
         let mut backlog = self.pipe.backlog.lock();
         backlog.closed = true;
         self.pipe.changed.notify_all();
@@ -162,11 +199,19 @@ impl Outlet {
         {
             log::error!("an output thread panicked");
         }
+        !waited.timed_out()
     }
 }
 
-fn drain(name: &str, pipe: &Pipe, mut output: Box<dyn Write + Send>, rest: Duration) {
+fn drain(
+    name: &str,
+    pipe: &Pipe,
+    mut output: Box<dyn Write + Send>,
+    rest: Duration,
+    failed: OnFailure,
+) {
     let mut lost = 0_u64;
+    let mut failed = Some(failed);
     loop {
         let mut backlog = pipe.backlog.lock();
         pipe.changed.wait_while(&mut backlog, |b| {
@@ -178,8 +223,13 @@ fn drain(name: &str, pipe: &Pipe, mut output: Box<dyn Write + Send>, rest: Durat
         let bytes = std::mem::take(&mut backlog.bytes);
         let dropped = std::mem::take(&mut backlog.dropped);
         drop(backlog);
-        // A reader that went away is no reason to stop.
-        let _written = output.write_all(&bytes).and_then(|()| output.flush());
+        let written = output.write_all(&bytes).and_then(|()| output.flush());
+        if let Err(error) = written
+            && error.kind() != io::ErrorKind::BrokenPipe
+            && let Some(failed) = failed.take()
+        {
+            failed(&error);
+        }
         if dropped > 0 {
             lost = lost.saturating_add(dropped);
             log::warn!("{lost} bytes for the {name} are dropped so far: their reader is too slow");
@@ -267,6 +317,48 @@ mod tests {
         writer.write_all(b"f").expect("always");
         outlet.close();
         assert_eq!(received.try_recv().expect("the rest"), b"ef");
+    }
+
+    #[test]
+    fn the_first_failure_is_told_and_no_other() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _data: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let cannot_open: fn() -> Open = || Box::new(|| Err(io::ErrorKind::StorageFull.into()));
+        let cannot_write: fn() -> Open = || Box::new(|| Ok(Box::new(Full)));
+        for open in [cannot_open, cannot_write] {
+            let (sent, heard) = channel();
+            let failed = move |error: &io::Error| sent.send(error.kind()).expect("a listener");
+            let outlet = Outlet::start_opening("test", open(), Box::new(failed)).expect("a thread");
+            for _ in 0..3 {
+                outlet.writer().write_all(b"x").expect("always");
+            }
+            assert!(
+                outlet.close_by(Instant::now() + Duration::from_secs(60)),
+                "nothing waits"
+            );
+            let told: Vec<_> = heard.try_iter().collect();
+            assert_eq!(told, [io::ErrorKind::StorageFull]);
+        }
+    }
+
+    #[test]
+    fn an_output_that_does_not_open_holds_up_nobody() {
+        let (opens, opened) = channel::<()>();
+        let open = Box::new(move || {
+            let _for_ever = opened.recv();
+            Ok(Box::new(io::sink()) as Box<dyn Write + Send>)
+        });
+        let outlet = Outlet::start_opening("test", open, Box::new(|_| {})).expect("a thread");
+        outlet.writer().write_all(b"x").expect("always");
+        assert!(!outlet.close_by(Instant::now()));
+        drop(opens);
     }
 
     #[test]

@@ -106,6 +106,11 @@ pub(super) struct RunArgs {
     /// standard error. Of a set, each guest has its own file, its name behind this one.
     #[arg(long, value_name = "FILE|-", overrides_with = "console")]
     pub(super) console: Option<PathBuf>,
+    /// Let a console file grow to SIZE and no further, as in 10Mi: then it becomes FILE.1, in the place
+    /// of an older one, and FILE begins anew.
+    #[arg(long, value_name = "SIZE", value_parser = size, requires = "console",
+        overrides_with = "console_limit")]
+    pub(super) console_limit: Option<u64>,
     /// Run probes by KubeVirt's own numbers: 10 s more of initial delay, and 1 s more of timeout for
     /// exec and guestAgentPing.
     #[arg(long)]
@@ -292,6 +297,17 @@ pub(super) enum Host {
     },
 }
 
+/// The smallest file that a console may be limited to, in bytes.
+const LEAST_LIMIT: u64 = 4096;
+
+fn size(text: &str) -> Result<u64, String> {
+    let bytes = crate::spec::bytes(text)?;
+    if bytes < LEAST_LIMIT {
+        return Err(format!("the least is {LEAST_LIMIT} bytes"));
+    }
+    Ok(bytes)
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     let parsed = match text.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string()),
@@ -325,6 +341,33 @@ mod tests {
         assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
         for bad in ["", "-1", "0", "1e400", "5 apples", "NaN"] {
             assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_console_limit_is_a_quantity_for_a_console_file() {
+        let run = |words: &str| {
+            let line = format!("kennel run x {words}");
+            match Cli::try_parse_from(line.split(' '))
+                .map_err(|error| error.to_string())?
+                .command
+            {
+                Command::Run(args) => Ok(args.console_limit),
+                other => Err(format!("{other:?}")),
+            }
+        };
+        for (size, bytes) in [("4096", 4096), ("10Mi", 10 << 20), ("5M", 5_000_000)] {
+            let words = format!("--console c --console-limit {size}");
+            assert_eq!(run(&words), Ok(Some(bytes)));
+        }
+        for (words, why) in [
+            ("--console-limit 10Mi", "--console"),
+            ("--console c --console-limit 4095", "4096"),
+            ("--console c --console-limit=-1Mi", "negative"),
+            ("--console c --console-limit 10MiB", "MiB"),
+        ] {
+            let error = run(words).expect_err(words);
+            assert!(error.contains(why), "{words}: {error}");
         }
     }
 

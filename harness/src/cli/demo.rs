@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! `kennel demo`: the demonstrations of [`crate::demo`], on the same controller as `run`.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use kennel_vmm::config::MachineConfig;
-use kennel_vmm::outlet::{Outlet, OutletWriter};
+use kennel_vmm::outlet::OutletWriter;
 use kennel_vmm::protocol::Notice;
 
 use super::args::{Action, Demo, StageArgs};
 use super::progress::{print, say};
 use super::venue::{self, Venue};
-use super::{Answer, Failure, guest as guest_image, run, teller};
+use super::{Answer, Failure, guest as guest_image, run, screen, teller};
 use crate::demo::probes::{self, ProbesDirector};
 use crate::demo::watchdog;
 use crate::demo::{Director, Review};
@@ -133,15 +133,10 @@ enum Played {
 }
 
 fn play(director: &mut dyn Director, run: impl FnOnce(Console) -> Run) -> Result<Played, Failure> {
-    let screen = Outlet::start("screen", Box::new(io::stderr())).map_err(Failure::could_not)?;
-    let run = run(Console::Tapped(screen.writer()));
-    let mut audience = Audience {
-        director,
-        screen: screen.writer(),
-    };
-    let verdict = supervise(run, &mut audience);
-    screen.close();
-    let verdict = verdict.map_err(Failure::could_not)?;
+    let screen = screen::start()?;
+    let run = run(Console::Tapped(screen.clone()));
+    let mut audience = Audience { director, screen };
+    let verdict = supervise(run, &mut audience).map_err(Failure::could_not)?;
     match verdict {
         Verdict::Broken(message) => Err(Failure::CouldNot(message)),
         Verdict::Stopped(Cause::Signal(_)) => Ok(Played::Interrupted(verdict.exit_status())),

@@ -9,6 +9,7 @@ mod network;
 mod probe;
 mod progress;
 mod run;
+mod screen;
 mod simulate;
 mod teller;
 mod validate;
@@ -54,7 +55,8 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let level = if cli.verbose { "debug" } else { "warn" };
     if !matches!(cli.command, Command::VmProcess) {
-        log_format(level).init();
+        let target = env_logger::Target::Pipe(Box::new(screen::Screen));
+        log_format(level).target(target).init();
     }
     match cli.command {
         // Other programs by nature: they answer to kennel, not to a person.
@@ -85,7 +87,7 @@ fn log_format(level: &str) -> env_logger::Builder {
 
 fn answer(answer: Answer) -> ExitCode {
     let (status, message) = match answer {
-        Ok(status) => return status.into(),
+        Ok(status) => (status, String::new()),
         Err(Failure::Usage(message)) => (EXIT_USAGE, message),
         Err(Failure::CouldNot(message)) => (EXIT_FAILURE, message),
         Err(Failure::Status(status, message)) => (status, message),
@@ -93,6 +95,7 @@ fn answer(answer: Answer) -> ExitCode {
     for line in without_error_numbers(&message).lines() {
         progress::say(&format!("kennel: {line}"));
     }
+    screen::close();
     status.into()
 }
 

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::screen::Screen;
 use crate::guest::Step;
 use crate::host::BoxStep;
 
 /// One line on standard error, whatever has become of it.
 pub(super) fn say(line: &str) {
-    let _shown = writeln!(io::stderr(), "{line}");
+    let _shown = Screen.write_all(format!("{line}\n").as_bytes());
 }
 
 /// Result lines on standard output.

@@ -11,14 +11,16 @@ use super::network;
 use super::progress::say;
 use super::teller::Teller;
 use super::venue::{self, Venue};
-use super::{Answer, Failure, guest as guest_image};
+use super::{Answer, Failure, guest as guest_image, screen, teller};
 use crate::guest;
 use crate::runtime_dir::RuntimeDir;
 use crate::spec::{self, Document, HostLimits, KernelSource, Kind, Vmi};
 use crate::supervisor::asking::Asking;
 use crate::supervisor::controller::{Controller, Options};
-use crate::supervisor::verdict::Verdict;
+use crate::supervisor::verdict::{EXIT_FAILURE, Verdict};
 use crate::supervisor::{Run, supervise};
+
+const EXIT_SUCCESS: u8 = 0;
 
 /// What every guest is told, before what the document adds.
 pub(super) const CMDLINE: &str = "console=ttyS0 quiet panic=-1 cryptomgr.notests";
@@ -30,6 +32,11 @@ pub(super) fn run(args: &RunArgs) -> Answer {
         .check_files()
         .map_err(|error| Failure::Usage(error.to_string()))?;
     network::check(&args.publish, &document.vmi)?;
+    if args.console_limit.is_some() && args.console.as_deref().is_some_and(teller::is_standard) {
+        let why =
+            "--console-limit: standard output has no limit; give --console a file, or leave it out";
+        return Err(Failure::Usage(why.to_owned()));
+    }
     // Wherever it runs, its memory is this machine's.
     check_host(&document, u32::MAX)?;
     match venue::choose(args.venue)? {
@@ -54,6 +61,7 @@ pub(super) fn run(args: &RunArgs) -> Answer {
 fn here(args: &RunArgs, document: &Document) -> Answer {
     let most = Hypervisor::open().map_err(Failure::could_not)?.max_vcpus();
     check_host(document, u32::try_from(most).unwrap_or(u32::MAX))?;
+    screen::start()?;
     for note in &document.notes {
         say(&format!("kennel: note: {note}"));
     }
@@ -66,7 +74,7 @@ fn here(args: &RunArgs, document: &Document) -> Answer {
         controller: Controller::new(document, options),
         namespace: document.vmi.namespace.clone(),
         config: config(&document.vmi, &args.image)?,
-        console: teller.console(document.kind, args.console.as_deref())?,
+        console: teller.console(document.kind, args.console.as_deref(), args.console_limit)?,
         asking: Asking::of(document, options),
         runtime_dir: Some(RuntimeDir::of_this_user()),
         uplink: network::uplink(&document.vmi),
@@ -74,11 +82,14 @@ fn here(args: &RunArgs, document: &Document) -> Answer {
         timeout: args.timeout,
     };
     let verdict = supervise(run, &mut teller);
-    teller.close();
+    let told = teller.close();
     match verdict.map_err(Failure::could_not)? {
         // People have read it in the last event.
         Verdict::Broken(message) if teller.json => Err(Failure::CouldNot(message)),
-        verdict => Ok(verdict.exit_status()),
+        verdict => Ok(match verdict.exit_status() {
+            EXIT_SUCCESS if !told => EXIT_FAILURE,
+            status => status,
+        }),
     }
 }
 

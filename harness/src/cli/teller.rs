@@ -1,25 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What `kennel run` says while it runs: events, and the table of instances.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use kennel_vmm::outlet::{Outlet, OutletWriter};
+use kennel_vmm::outlet::{Open, Outlet, OutletWriter};
 
-use super::Failure;
+use super::{Failure, screen, without_error_numbers};
 use crate::moment::Moment;
+use crate::output_file;
 use crate::spec::Kind;
-use crate::supervisor::console::{Console, Output};
+use crate::supervisor::console::{Console, ConsoleFiles, Output, Relays};
 use crate::supervisor::controller::{Row, Table};
 use crate::supervisor::events::Event;
 use crate::supervisor::phase::Phase;
 use crate::supervisor::{Order, Watcher};
 
+/// How long the end of a run waits for those who read.
+const CLOSE_BOUND: Duration = Duration::from_secs(1);
+
 /// Tells events and shows the table, without ever waiting for whoever reads them.
 pub(super) struct Teller {
-    outlets: Vec<Outlet>,
+    /// Where events go, unless that is the screen.
+    outlet: Option<Outlet>,
+    /// Where several guests print, if that is standard output.
+    consoles: Option<Outlet>,
+    relays: Option<Relays>,
     events: OutletWriter,
+    /// An event could not be written.
+    lost: Arc<AtomicBool>,
     /// Events are JSON lines.
     pub(super) json: bool,
     /// Where people look: standard error.
@@ -34,27 +46,21 @@ impl Teller {
     /// JSON lines to `path`, or sentences to people. The table goes to people, unless a program
     /// reads the events as they come: it has them.
     pub(super) fn new(path: Option<&Path>) -> Result<Self, Failure> {
-        let screen = outlet("screen", Box::new(io::stderr()))?;
-        let shown = screen.writer();
-        let mut outlets = vec![screen];
-        let events = match path {
-            None => shown.clone(),
-            Some(path) => {
-                let output: Box<dyn Write + Send> = match path {
-                    path if is_standard(path) => Box::new(io::stdout()),
-                    path => Box::new(create("events", path)?),
-                };
-                let outlet = outlet("events", output)?;
-                let writer = outlet.writer();
-                outlets.push(outlet);
-                writer
-            }
-        };
+        let screen = screen::start()?;
+        let lost = Arc::new(AtomicBool::new(false));
+        let open = |path| events_outlet(path, screen.clone(), Arc::clone(&lost));
+        let outlet = path.map(open).transpose()?;
+        let events = outlet
+            .as_ref()
+            .map_or_else(|| screen.clone(), Outlet::writer);
         Ok(Self {
-            outlets,
+            outlet,
+            consoles: None,
+            relays: None,
             events,
+            lost,
             json: path.is_some(),
-            screen: shown,
+            screen,
             tables: path.is_none_or(|path| !is_standard(path)),
             shown: None,
             node: rustix::system::uname()
@@ -65,29 +71,65 @@ impl Teller {
     }
 
     /// Where consoles go. One guest has the terminal; of several, none has its input, and it is told
-    /// whose line it is.
-    pub(super) fn console(&mut self, kind: Kind, path: Option<&Path>) -> Result<Console, Failure> {
+    /// whose line it is. A file grows to `limit` bytes, if there is one.
+    pub(super) fn console(
+        &mut self,
+        kind: Kind,
+        path: Option<&Path>,
+        limit: Option<u64>,
+    ) -> Result<Console, Failure> {
         let several = matches!(kind, Kind::VirtualMachineInstanceReplicaSet { .. });
         Ok(match path {
             None if several => Console::Named(self.screen.clone()),
             None => Console::Own(Output::Error),
             Some(path) if is_standard(path) && several => {
-                let outlet = outlet("console", Box::new(io::stdout()))?;
+                let stdout = Box::new(io::stdout());
+                let outlet = Outlet::start("console", stdout).map_err(Failure::could_not)?;
                 let writer = outlet.writer();
-                self.outlets.push(outlet);
+                self.consoles = Some(outlet);
                 Console::Named(writer)
             }
             Some(path) if is_standard(path) => Console::Own(Output::Standard),
-            Some(path) if several => Console::Files(path.to_owned()),
-            Some(path) => Console::Own(Output::File(create("what the guest prints", path)?)),
+            Some(path) => {
+                let (files, relays) = ConsoleFiles::new(path, limit, self.screen.clone());
+                self.relays = Some(relays);
+                if several {
+                    Console::Files(files)
+                } else {
+                    let output = files
+                        .file()
+                        .map_err(|error| cannot_create("what the guest prints", path, &error))?;
+                    Console::Own(Output::File(output))
+                }
+            }
         })
     }
 
-    /// Waits a moment for whoever has not read everything yet.
-    pub(super) fn close(&self) {
-        for outlet in &self.outlets {
-            outlet.close();
+    /// Waits a moment for whoever has not read everything yet, for a second in all; whether every event
+    /// was written.
+    pub(super) fn close(&mut self) -> bool {
+        let now = Instant::now();
+        let deadline = now.checked_add(CLOSE_BOUND).unwrap_or(now);
+        let closed = |outlet: &Outlet| outlet.close_by(deadline);
+        let all_events = self.outlet.as_ref().is_none_or(closed);
+        let consoles = self.consoles.as_ref().is_none_or(closed);
+        let relays = self.relays.take();
+        let relayed = relays.is_none_or(|it| it.finish_by(deadline));
+        // Said already of events that could not be written.
+        let lost = self.lost.load(Ordering::Relaxed);
+        let mut say = |what| {
+            let _taken = writeln!(
+                self.screen,
+                "kennel: {what} was not taken in time and is lost"
+            );
+        };
+        if !all_events && !lost {
+            say("the last of the events");
         }
+        if !(consoles && relayed) {
+            say("what the guest printed last");
+        }
+        all_events && !lost
     }
 }
 
@@ -153,22 +195,46 @@ fn acts(char: char) -> bool {
     char.is_control() || matches!(char, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-fn is_standard(path: &Path) -> bool {
+pub(super) fn is_standard(path: &Path) -> bool {
     path == Path::new("-")
 }
 
-fn outlet(name: &str, output: Box<dyn Write + Send>) -> Result<Outlet, Failure> {
-    Outlet::start(name, output).map_err(Failure::could_not)
+/// Events to `path`, opened now so that a mistake is told before anything runs; but a FIFO waits for its
+/// reader, and nothing waits for that.
+fn events_outlet(
+    path: &Path,
+    mut screen: OutletWriter,
+    lost: Arc<AtomicBool>,
+) -> Result<Outlet, Failure> {
+    let open: Open = if is_standard(path) {
+        Box::new(|| Ok(Box::new(io::stdout())))
+    } else if output_file::is_fifo(path) {
+        let path = path.to_owned();
+        Box::new(move || Ok(Box::new(output_file::create(&path)?)))
+    } else {
+        let file = output_file::create(path);
+        let file = file.map_err(|error| cannot_create("events", path, &error))?;
+        Box::new(move || Ok(Box::new(file)))
+    };
+    let shown = path.display().to_string();
+    let failed = move |error: &io::Error| {
+        lost.store(true, Ordering::Relaxed);
+        let why = without_error_numbers(&error.to_string());
+        let _taken = writeln!(
+            screen,
+            "kennel: events cannot be written to {shown} and are lost until they can be: {why}; \
+             free some space there, or give another file"
+        );
+    };
+    Outlet::start_opening("events", open, Box::new(failed)).map_err(Failure::could_not)
 }
 
-fn create(what: &str, path: &Path) -> Result<File, Failure> {
-    File::create(path).map_err(|error| {
-        let hint = "give a file in a directory that you may write to";
-        Failure::CouldNot(format!(
-            "cannot write {what} to {}: {error}; {hint}",
-            path.display()
-        ))
-    })
+fn cannot_create(what: &str, path: &Path, error: &io::Error) -> Failure {
+    let hint = "give a file in a directory that you may write to";
+    Failure::CouldNot(format!(
+        "cannot write {what} to {}: {error}; {hint}",
+        path.display()
+    ))
 }
 
 #[cfg(test)]

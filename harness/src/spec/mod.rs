@@ -58,6 +58,15 @@ pub use vmi::{Document, KernelBoot, KernelSource, Kind, RunStrategy, Vmi, Watchd
 
 use problem::{Fault, Report};
 
+/// A size in bytes, written as a document's sizes are.
+///
+/// # Errors
+/// Why `text` is no size.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    let size = quantity::Quantity::parse(text).map_err(|fault| fault.message)?;
+    u64::try_from(size.ceil()).map_err(|_| "a size is not negative".to_owned())
+}
+
 /// Reads the document in the file `path`.
 ///
 /// # Errors

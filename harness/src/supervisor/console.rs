@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Where guests' consoles go: one guest's to the terminal, several guests' apart.
 
-use std::fs::File;
+mod files;
+
 use std::io;
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
@@ -13,6 +13,8 @@ use kennel_vmm::outlet::OutletWriter;
 use super::Arrival;
 use super::terminal;
 use super::vm_process::ConsoleEnds;
+
+pub use files::{ConsoleFile, ConsoleFiles, Relays};
 
 /// Where guests' consoles go.
 #[derive(Debug)]
@@ -24,7 +26,7 @@ pub enum Console {
     /// No input; each guest's lines with its name in front.
     Named(OutletWriter),
     /// No input; each guest's output to a file of its own, this name and the guest's behind it.
-    Files(PathBuf),
+    Files(ConsoleFiles),
 }
 
 /// Where one guest's output goes.
@@ -34,8 +36,8 @@ pub enum Output {
     Standard,
     /// Standard error.
     Error,
-    /// An open file.
-    File(File),
+    /// A file.
+    File(ConsoleFile),
 }
 
 impl Console {
@@ -51,7 +53,7 @@ impl Console {
                 let output = match output {
                     Output::Standard => Stdio::inherit(),
                     Output::Error => Stdio::from(io::stderr()),
-                    Output::File(file) => Stdio::from(file.try_clone()?),
+                    Output::File(file) => file.end()?,
                 };
                 let input = Stdio::inherit();
                 Ok((ConsoleEnds { input, output }, None))
@@ -78,10 +80,8 @@ impl Console {
                 })
                 .map(tapped)
             }
-            Self::Files(path) => {
-                let mut file = path.clone().into_os_string();
-                file.push(format!(".{name}"));
-                let output = Stdio::from(File::create(PathBuf::from(file))?);
+            Self::Files(files) => {
+                let output = files.of_guest(name)?.end()?;
                 let input = Stdio::null();
                 Ok((ConsoleEnds { input, output }, None))
             }
