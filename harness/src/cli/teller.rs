@@ -22,6 +22,9 @@ use crate::supervisor::{Order, Watcher};
 /// How long the end of a run waits for those who read.
 const CLOSE_BOUND: Duration = Duration::from_secs(1);
 
+/// What each of them gets even when another has used that up.
+const LEAST_BOUND: Duration = Duration::from_millis(20);
+
 /// Tells events and shows the table, without ever waiting for whoever reads them.
 pub(super) struct Teller {
     /// Where events go, unless that is the screen.
@@ -110,11 +113,16 @@ impl Teller {
     pub(super) fn close(&mut self) -> bool {
         let now = Instant::now();
         let deadline = now.checked_add(CLOSE_BOUND).unwrap_or(now);
-        let closed = |outlet: &Outlet| outlet.close_by(deadline);
+        // One that has taken everything is given the time to say so.
+        let deadline = || {
+            let soon = Instant::now().checked_add(LEAST_BOUND);
+            soon.map_or(deadline, |soon| soon.max(deadline))
+        };
+        let closed = |outlet: &Outlet| outlet.close_by(deadline());
         let all_events = self.outlet.as_ref().is_none_or(closed);
         let consoles = self.consoles.as_ref().is_none_or(closed);
         let relays = self.relays.take();
-        let relayed = relays.is_none_or(|it| it.finish_by(deadline));
+        let relayed = relays.is_none_or(|it| it.finish_by(deadline()));
         // Said already of events that could not be written.
         let lost = self.lost.load(Ordering::Relaxed);
         let mut say = |what| {
