@@ -10,7 +10,8 @@ use crate::protocol::{News, Notice};
 
 /// A queue that merges a notice with the one of its kind that waits already: bites add up, everything
 /// else is told as it was last. A merged notice stands where the last of its kind came, so that the
-/// last of two opposite kinds (paused, resumed) is the one that holds.
+/// last of two opposite kinds (paused, resumed) is the one that holds. But nothing moves over the answer
+/// to a [`Sync`](crate::protocol::Command::Sync), which says what has been told before it.
 #[derive(Debug, Default)]
 pub(super) struct NoticeQueue {
     waiting: VecDeque<Notice>,
@@ -36,11 +37,15 @@ impl NoticeQueue {
         self.complete = matches!(notice.news, News::Ended(_) | News::Failed { .. });
         let kind_of_it = kind(&notice.news);
         let same = |other: &Notice| kind(&other.news) == kind_of_it;
+        let is_answer = |other: &Notice| matches!(other.news, News::Synced { .. });
+        let answer = self.waiting.iter().rposition(is_answer);
+        let movable = answer.map_or(0, |at| at.saturating_add(1));
         if let Some(earlier) = self
             .waiting
             .iter()
+            .skip(movable)
             .position(same)
-            .and_then(|at| self.waiting.remove(at))
+            .and_then(|at| self.waiting.remove(at.saturating_add(movable)))
         {
             merge(earlier.news, &mut notice.news);
         }
@@ -169,6 +174,30 @@ mod tests {
         assert_eq!(
             merged(flood.into_iter().cycle().take(1_000)),
             [News::AgentConnected, News::AgentDisconnected]
+        );
+    }
+
+    #[test]
+    fn nothing_moves_over_an_answer() {
+        let synced = |token| News::Synced { token };
+        let news = [
+            reset(ResetCause::Host, 1),
+            reset(ResetCause::Host, 2),
+            synced(1),
+            reset(ResetCause::Host, 3),
+            synced(2),
+            reset(ResetCause::Host, 4),
+            reset(ResetCause::Host, 5),
+        ];
+        assert_eq!(
+            merged(news),
+            [
+                reset(ResetCause::Host, 2),
+                synced(1),
+                reset(ResetCause::Host, 3),
+                synced(2),
+                reset(ResetCause::Host, 5),
+            ]
         );
     }
 
