@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::assemble::{Assembled, MODULES};
-use super::{BuildError, GuestImage, write_file};
+use super::{BuildError, GuestImage, Source, write_file};
 use crate::guest::init::FILES;
 use crate::guest::kernel::Kernel;
 use crate::guest::packages::{Package, PackageStore};
 
 /// Changes whenever the same parts give another image.
-const RECIPE: &str = concat!("3 ", env!("CARGO_PKG_VERSION"));
+const RECIPE: &str = concat!("4 ", env!("CARGO_PKG_VERSION"));
 
 /// The digest of what an image is made from.
 pub(super) struct Key(Sha256);
@@ -56,6 +56,9 @@ struct Record {
     notes: Vec<String>,
     /// Name and SHA-256 of the packages with the libraries.
     libraries: Vec<(String, String)>,
+    /// By what rules it was made, if it was made from packages only.
+    #[serde(default)]
+    recipe: Option<String>,
 }
 
 /// The images in the cache.
@@ -80,14 +83,32 @@ impl ImageCache {
     pub(super) fn find(&self, key: &Key, store: &PackageStore<'_>) -> Option<GuestImage> {
         let text = fs::read(self.record(key)).ok()?;
         let record: Record = serde_json::from_slice(&text).ok()?;
-        let unchanged = |(name, digest): &(String, String)| {
-            store
-                .obtain_one(name)
-                .is_ok_and(|package| package.sha256 == *digest)
+        let unchanged = |(name, digest): &(String, String)| match store.obtain_one(name) {
+            Ok(package) => package.sha256 == *digest,
+            Err(error) => error.is_out_of_reach(),
         };
         if !record.libraries.iter().all(unchanged) {
             return None;
         }
+        self.whole(record)
+    }
+
+    /// The image made last from packages, by today's rules.
+    pub(super) fn last(&self) -> Option<GuestImage> {
+        let today = Key::new().name();
+        let entries = fs::read_dir(&self.directory).ok()?.flatten();
+        let read = |entry: fs::DirEntry| {
+            let made = entry.metadata().ok()?.modified().ok()?;
+            let record: Record = serde_json::from_slice(&fs::read(entry.path()).ok()?).ok()?;
+            let is_ours = record.recipe.as_ref() == Some(&today);
+            Some((made, self.whole(record).filter(|_| is_ours)?))
+        };
+        let images = entries.filter_map(read);
+        images.max_by_key(|(made, _)| *made).map(|(_, image)| image)
+    }
+
+    /// The image of this record, unless something of it is missing.
+    fn whole(&self, record: Record) -> Option<GuestImage> {
         let image = self.image(record);
         image.kernel.parent().is_some_and(complete).then_some(image)
     }
@@ -99,6 +120,7 @@ impl ImageCache {
         kernel: &Kernel<'_>,
         assembled: &Assembled,
         libraries: &[Package],
+        from: &Source,
     ) -> Result<GuestImage, BuildError> {
         let failed = |path: &Path| {
             let path = path.to_owned();
@@ -115,6 +137,7 @@ impl ImageCache {
                 .iter()
                 .map(|package| (package.name.clone(), package.sha256.clone()))
                 .collect(),
+            recipe: (*from == Source::Packages).then(|| Key::new().name()),
         };
         let temporary = tempfile::Builder::new()
             .prefix("build-")

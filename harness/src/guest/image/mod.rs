@@ -182,25 +182,76 @@ fn from_files(kernel: &Path, initrd: &Path) -> Result<GuestImage, BuildError> {
 fn from_packages(cache: &Path, progress: Progress<'_>) -> Result<GuestImage, BuildError> {
     let store = PackageStore::open(cache, progress)?;
     let images = ImageCache::open(cache)?;
-    let kernel = store.obtain_kernel()?;
-    let busybox = store.obtain_one(BUSYBOX.0)?;
-    let programs = programs::obtain(&store);
-
-    let mut key = Key::new();
-    let others = programs
-        .iter()
-        .filter_map(|(_, package)| package.as_ref().ok());
-    for package in [&kernel, &busybox].into_iter().chain(others) {
-        key.add(package.sha256.as_bytes());
+    let parts = Parts::current(&store);
+    if let Some(image) = made_before(&parts, &images) {
+        return Ok(image);
     }
+    let parts = parts?;
+    let key = parts.key();
     if let Some(image) = images.find(&key, &store) {
         return Ok(image);
     }
+    let Parts {
+        kernel,
+        busybox,
+        programs,
+    } = parts;
     let kernel = store.unpack(&kernel)?;
     let kernel = Kernel::from_package(&kernel)?;
     let busybox = store.unpack(&busybox)?.read(BUSYBOX.1)?;
     let built = put_together(&kernel, &busybox, programs, &store, progress)?;
-    images.store(&key, &kernel, &built.0, &built.1)
+    images.store(&key, &kernel, &built.0, &built.1, &Source::Packages)
+}
+
+/// The packages of an image, in their current versions.
+struct Parts {
+    kernel: Package,
+    busybox: Package,
+    programs: Vec<programs::Obtained>,
+}
+
+impl Parts {
+    fn current(store: &PackageStore<'_>) -> Result<Self, PackageError> {
+        Ok(Self {
+            kernel: store.obtain_kernel()?,
+            busybox: store.obtain_one(BUSYBOX.0)?,
+            programs: programs::obtain(store),
+        })
+    }
+
+    fn key(&self) -> Key {
+        let mut key = Key::new();
+        let others = self
+            .programs
+            .iter()
+            .filter_map(|(_, package)| package.as_ref().ok());
+        for package in [&self.kernel, &self.busybox].into_iter().chain(others) {
+            key.add(package.sha256.as_bytes());
+        }
+        key
+    }
+}
+
+/// The image that was made last, if the current versions of its parts are out of reach: what worked then works now.
+/// Where only programs are, it must have had them all.
+fn made_before(parts: &Result<Parts, PackageError>, images: &ImageCache) -> Option<GuestImage> {
+    let (error, needs_all) = match parts {
+        Err(error) => (error, false),
+        Ok(parts) => (
+            parts
+                .programs
+                .iter()
+                .filter_map(|(_, package)| package.as_ref().err())
+                .find(|error| error.is_out_of_reach())?,
+            true,
+        ),
+    };
+    let image = error.is_out_of_reach().then(|| images.last())?;
+    let mut image = image.filter(|image| !needs_all || image.notes.is_empty())?;
+    image.notes.push(format!(
+        "the guest is the one that was made last, since the packages' current versions cannot be had: {error}"
+    ));
+    Some(image)
 }
 
 fn from_host(cache: &Path, progress: Progress<'_>) -> Result<GuestImage, BuildError> {
@@ -213,7 +264,7 @@ fn from_host(cache: &Path, progress: Progress<'_>) -> Result<GuestImage, BuildEr
     let mut key = Key::new();
     key.add(&kernel.vmlinuz);
     key.add(&assembled.initrd);
-    images.store(&key, &kernel, &assembled, &libraries)
+    images.store(&key, &kernel, &assembled, &libraries, &Source::HostKernel)
 }
 
 /// Builds the initrd; gives the packages of the programs' libraries beside it.

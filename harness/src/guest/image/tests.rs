@@ -145,10 +145,10 @@ fn an_image_is_stored_whole_and_twice_without_harm() {
     assert_eq!(images.find(&key, &store), None);
 
     let first = images
-        .store(&key, &complete(), &assembled, &[])
+        .store(&key, &complete(), &assembled, &[], &Source::Packages)
         .expect("stored");
     let second = images
-        .store(&key, &complete(), &assembled, &[])
+        .store(&key, &complete(), &assembled, &[], &Source::Packages)
         .expect("stored again");
     assert_eq!(first, second);
     assert_eq!(images.find(&key, &store), Some(first.clone()));
@@ -166,7 +166,7 @@ fn an_image_is_stored_whole_and_twice_without_harm() {
         "an incomplete image is not given out"
     );
     let again = images
-        .store(&key, &complete(), &assembled, &[])
+        .store(&key, &complete(), &assembled, &[], &Source::Packages)
         .expect("stored in its place");
     assert_eq!(images.find(&key, &store), Some(again));
 
@@ -211,4 +211,71 @@ fn files_that_somebody_made_are_taken_or_refused() {
         error.starts_with(&format!("cannot read the initrd {}: ", initrd.display())),
         "{error}"
     );
+}
+
+/// What apt says where there is no network.
+fn out_of_reach() -> PackageError {
+    PackageError::Apt {
+        command: "apt-get download linux-image-6.10=1".into(),
+        output: "Temporary failure resolving 'deb.debian.org'".into(),
+    }
+}
+
+/// Parts of which one program cannot be had, for this reason.
+fn without_a_program(error: PackageError) -> Parts {
+    let package = |name: &str| Package {
+        name: name.into(),
+        version: "2".into(),
+        sha256: format!("the newer {name}"),
+        path: "/no/such".into(),
+    };
+    let [wanted, ..] = programs::PROGRAMS;
+    Parts {
+        kernel: package("linux-image-6.10"),
+        busybox: package("busybox-static"),
+        programs: vec![(wanted, Err(error))],
+    }
+}
+
+#[test]
+fn what_was_made_last_is_used_where_newer_packages_cannot_be_fetched() {
+    let cache = tempfile::tempdir().expect("temporary directory");
+    let images = ImageCache::open(cache.path()).expect("cache");
+    let error = Err(out_of_reach());
+    assert_eq!(made_before(&error, &images), None, "there is none yet");
+
+    let store = |part: &str, programs: &[Program], from: &Source| {
+        let assembled = assemble(&complete(), b"busybox", programs).expect("an image");
+        let mut key = Key::new();
+        key.add(part.as_bytes());
+        let stored = images.store(&key, &complete(), &assembled, &[], from);
+        stored.expect("stored")
+    };
+    store("the host's", &[], &Source::HostKernel);
+    assert_eq!(made_before(&error, &images), None, "not from packages");
+
+    let made = store("1", &[wdctl()], &Source::Packages);
+    let used = made_before(&error, &images).expect("it is there");
+    assert_eq!(used.kernel, made.kernel);
+    assert_eq!(used.notes.len(), 1);
+    assert!(
+        used.notes[0].contains("made last") && used.notes[0].contains("Temporary failure"),
+        "{:?}",
+        used.notes
+    );
+    let without = Ok(without_a_program(out_of_reach()));
+    let used = made_before(&without, &images).expect("that one has the program");
+    assert_eq!(used.kernel, made.kernel);
+
+    // Nothing else than reach makes an older image do.
+    let unreadable = || PackageError::Unreadable {
+        path: "/x.deb".into(),
+        reason: "it is no package".into(),
+    };
+    assert_eq!(made_before(&Err(unreadable()), &images), None);
+    let without = Ok(without_a_program(unreadable()));
+    assert_eq!(made_before(&without, &images), None);
+
+    fs::remove_file(&made.initrd).expect("removed");
+    assert_eq!(made_before(&error, &images), None, "it is not whole");
 }

@@ -112,6 +112,11 @@ pub enum PackageError {
 }
 
 impl PackageError {
+    /// Whether the package may be there, and cannot be found or fetched from here, as without a network.
+    pub(super) fn is_out_of_reach(&self) -> bool {
+        matches!(self, Self::Apt { .. } | Self::NoApt { .. })
+    }
+
     fn nothing_said(name: &str) -> Self {
         Self::Answer {
             command: format!("apt-get --print-uris download {name}"),
