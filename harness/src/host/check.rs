@@ -6,7 +6,7 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::qemu;
+use super::{install, qemu};
 
 /// Where Linux offers KVM.
 const KVM: &str = "/dev/kvm";
@@ -89,7 +89,7 @@ pub fn check() -> HostReport {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let in_a_box = match qemu::find() {
         Some(path) => BoxSupport::Ready(path),
-        None if qemu::can_install() => BoxSupport::Installable,
+        None if install::can_install() => BoxSupport::Installable,
         None => BoxSupport::Missing,
     };
     HostReport {

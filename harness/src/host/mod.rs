@@ -16,6 +16,7 @@
 pub mod agent;
 mod check;
 mod image;
+mod install;
 mod link;
 mod protocol;
 mod qemu;
@@ -27,5 +28,5 @@ mod writer;
 
 pub use check::{BOX_MARKER, BoxSupport, Extension, HostReport, Kvm, check, inside_box};
 pub use image::ImageError;
-pub(crate) use qemu::find_program;
+pub use install::{InstallError, find_program, provide};
 pub use session::{BoxCommand, BoxError, BoxExit, BoxStdio, BoxStep, run_in_box};

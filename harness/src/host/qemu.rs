@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use super::image::BoxImage;
+use super::install::{self, InstallError, find_program};
 use super::session::BoxError;
 
 pub(super) const PROGRAM: &str = "qemu-system-x86_64";
@@ -49,53 +50,14 @@ pub(super) fn find() -> Option<PathBuf> {
     find_program(PROGRAM)
 }
 
-/// Whether [`install`] has a chance.
-pub(super) fn can_install() -> bool {
-    rustix::process::geteuid().is_root() && find_program("apt-get").is_some()
-}
-
-/// Installs QEMU from the distribution. For root on a machine with apt-get.
-pub(super) fn install() -> Result<PathBuf, BoxError> {
-    if !can_install() {
-        return Err(BoxError::NoQemu);
-    }
-    let attempt = apt_get(&["install", "-y", "--no-install-recommends", PACKAGE]);
-    if attempt.is_err() {
-        // The package lists may be missing or older than the server's files.
-        apt_get(&["update"])?;
-        apt_get(&["install", "-y", "--no-install-recommends", PACKAGE])?;
-    }
+/// QEMU's path, once it is installed if this user may do that; `told` is called before that.
+pub(super) fn provide(told: &dyn Fn()) -> Result<PathBuf, BoxError> {
+    let provided = install::provide(&[(PROGRAM, PACKAGE)], &|_| told());
+    provided.map_err(|error| match error {
+        InstallError::Missing { .. } => BoxError::NoQemu,
+        failed @ InstallError::Failed { .. } => BoxError::Install(failed),
+    })?;
     find().ok_or(BoxError::NoQemu)
-}
-
-fn apt_get(args: &[&str]) -> Result<(), BoxError> {
-    let failed = |reason: String| BoxError::Install {
-        command: format!("apt-get {}", args.join(" ")),
-        reason,
-    };
-    let output = Command::new("apt-get")
-        .args(args)
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| failed(error.to_string()))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let last = stderr.lines().rfind(|line| !line.trim().is_empty());
-    Err(failed(last.unwrap_or("it failed").to_owned()))
-}
-
-/// The executable file that this name stands for.
-pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
-    std::env::split_paths(&path)
-        .map(|directory| directory.join(name))
-        .find(|candidate| {
-            candidate.is_file()
-                && rustix::fs::access(candidate, rustix::fs::Access::EXEC_OK).is_ok()
-        })
 }
 
 /// Starts QEMU. It gets `agent` and `console` as its standard input and output (both are sockets), and is killed by the

@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use self::exchange::Exchange;
 use super::image::{self, ImageError};
+use super::install::InstallError;
 use super::protocol::{Start, Stream};
 use super::qemu::{self, Machine};
 use super::terminal::window_size;
@@ -219,13 +220,8 @@ pub enum BoxError {
     )]
     NoQemu,
     /// Installing QEMU failed.
-    #[error("cannot install {}: `{command}`: {reason}", qemu::PACKAGE)]
-    Install {
-        /// The command that failed.
-        command: String,
-        /// Its last words.
-        reason: String,
-    },
+    #[error(transparent)]
+    Install(InstallError),
     /// The box's kernel or initramfs cannot be made.
     #[error(transparent)]
     Image(#[from] ImageError),
@@ -317,14 +313,7 @@ pub enum BoxError {
 /// See [`BoxError`]. The box is gone whatever is returned.
 pub fn run_in_box(command: &BoxCommand, progress: &dyn Fn(&BoxStep)) -> Result<BoxExit, BoxError> {
     command.check()?;
-    let qemu = match qemu::find() {
-        Some(qemu) => qemu,
-        None if qemu::can_install() => {
-            progress(&BoxStep::InstallingQemu);
-            qemu::install()?
-        }
-        None => return Err(BoxError::NoQemu),
-    };
+    let qemu = qemu::provide(&|| progress(&BoxStep::InstallingQemu))?;
     let image = image::obtain(&|step| progress(&BoxStep::Image(step.clone())))?;
     progress(&BoxStep::Booting);
     let machine = Machine {
