@@ -9,20 +9,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use kennel::agent::{AgentError, Connection};
-use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::guest::Spec;
 use crate::operated::{BOUND, Operated};
 use crate::process::proportional;
-use crate::{Body, Image, group};
+use crate::{Body, Image, LinuxCase, group};
 
-pub(crate) fn tests(image: &Image) -> Vec<Trial> {
+pub(crate) fn tests() -> Vec<LinuxCase> {
     let cases: [(&'static str, Body); 1] = [(
         "channel_survives_clients_agents_resets_and_garbage",
         Box::new(channel),
     )];
-    group("agent", image, cases)
+    group("agent", cases)
 }
 
 /// How many agents are killed in the middle of an answer.
@@ -98,7 +97,7 @@ impl Guest {
             .expect("it can be read")
     }
 
-    /// The VM process's descriptors, and its memory beyond the guest's in KiB.
+    /// The VM process's descriptors, and its own memory beyond the guest's in KiB.
     fn holds(&self) -> (usize, u64) {
         let vm = self.run.vm();
         let descriptors = fs::read_dir(format!("/proc/{}/fd", vm.as_raw_nonzero())).expect("alive");
@@ -107,7 +106,7 @@ impl Guest {
             sizes.guest > 0,
             "guest RAM was not found among the mappings"
         );
-        (descriptors.count(), sizes.rest)
+        (descriptors.count(), sizes.own)
     }
 }
 

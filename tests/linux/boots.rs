@@ -3,12 +3,13 @@
 //! interrupted as hardware would.
 
 use kennel_tests::stage_1::{By, interrupts_once};
-use libtest_mimic::Trial;
+
+use kennel_tests::workers::Need;
 
 use crate::guest::Spec;
-use crate::{Body, Image, group};
+use crate::{Body, Image, LinuxCase, group};
 
-pub(crate) fn tests(image: &Image) -> Vec<Trial> {
+pub(crate) fn tests() -> Vec<LinuxCase> {
     let sizes = [
         ("1_vcpu_128_mib_bzimage", 1, "128Mi", true),
         ("1_vcpu_128_mib_vmlinux", 1, "128Mi", false),
@@ -23,8 +24,14 @@ pub(crate) fn tests(image: &Image) -> Vec<Trial> {
             Box::new(move |image| boot(image, cores, memory, bzimage)),
         )
     });
-    let mut tests = group("boots", image, cases);
-    tests.extend(group("payload", image, payloads()));
+    let needs = sizes.map(|(_, _, memory, _)| match memory {
+        "5Gi" => Need::SMALL.memory((5 << 10) + 512),
+        "1Gi" => Need::SMALL.memory((1 << 10) + 512),
+        _ => Need::SMALL,
+    });
+    let tests = group("boots", cases).into_iter().zip(needs);
+    let mut tests: Vec<_> = tests.map(|(test, need)| test.needing(need)).collect();
+    tests.extend(group("payload", payloads()));
     tests
 }
 

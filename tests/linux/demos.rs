@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! `kennel demo`: the watchdog's action by action, and the probes'. Each checks its own promises.
 
+use kennel_tests::workers::Need;
 use kennel_vmm::config::WatchdogAction;
-use libtest_mimic::Trial;
 
 use crate::guest::kennel;
-use crate::{Body, Image, group};
+use crate::{Body, Image, LinuxCase, group};
 
-pub(crate) fn tests(image: &Image) -> Vec<Trial> {
+pub(crate) fn tests() -> Vec<LinuxCase> {
     let probes: (_, Body) = ("probes", Box::new(probes));
     let actions = WatchdogAction::ALL.map(|action| -> (_, Body) {
         (
@@ -15,7 +15,13 @@ pub(crate) fn tests(image: &Image) -> Vec<Trial> {
             Box::new(move |image| watchdog(image, action)),
         )
     });
-    group("demo", image, actions.into_iter().chain([probes]))
+    let mut tests = group("demo", [probes]);
+    for test in &mut tests {
+        // It gives its guest 45 s to come up.
+        test.need = Need::SMALL.alone();
+    }
+    tests.extend(group("demo", actions));
+    tests
 }
 
 fn watchdog(image: &Image, action: WatchdogAction) {

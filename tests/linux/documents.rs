@@ -2,12 +2,10 @@
 //! Documents run to their end: events, exit status, and what a guest can and cannot do about its
 //! watchdog.
 
-use libtest_mimic::Trial;
-
 use crate::guest::{Ran, Spec};
-use crate::{Body, Image, group};
+use crate::{Body, Image, LinuxCase, group};
 
-pub(crate) fn tests(image: &Image) -> Vec<Trial> {
+pub(crate) fn tests() -> Vec<LinuxCase> {
     let cases: [(&'static str, Body); 7] = [
         (
             "bite_is_told_as_events_and_fails_the_vmi",
@@ -23,7 +21,7 @@ pub(crate) fn tests(image: &Image) -> Vec<Trial> {
         ("disarm_policy_leaves_the_guest_alone", Box::new(disarm)),
         ("driver_survives_a_reload_of_its_module", Box::new(reload)),
     ];
-    group("documents", image, cases)
+    group("documents", cases)
 }
 
 /// Two stages of `2 << 9` ticks: what the driver programs for two seconds.

@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Commands in the guest by `kennel probe`: what arrives, what comes back, and what is left behind.
 
-use libtest_mimic::Trial;
-
 use crate::guest::Spec;
 use crate::operated::{Operated, Probed};
-use crate::{Body, Image, group};
+use crate::{Body, Image, LinuxCase, group};
 
-pub(crate) fn tests(image: &Image) -> Vec<Trial> {
+pub(crate) fn tests() -> Vec<LinuxCase> {
     let cases: [(&'static str, Body); 1] = [(
         "commands_come_back_as_they_ended_and_leave_nothing",
         Box::new(exec),
     )];
-    group("agent", image, cases)
+    group("agent", cases)
 }
 
 /// A guest, and what ran in it before any command.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The linux tier: stock Debian guests with their own i6300esb driver, driven through the command
-//! line as a user does it; on this machine's KVM if that runs Linux, else in a box.
+//! line as a user does it; on this machine's KVM if that runs Linux, else in boxes.
 
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 
@@ -10,138 +10,94 @@ mod demos;
 mod documents;
 mod exec;
 mod guest;
+mod image;
 mod network;
 mod operated;
 mod probes;
 mod process;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use kennel::guest::image::{self, GuestImage, Source};
-use kennel::guest::packages;
-use kennel::host::{self, BoxCommand};
+use kennel::host;
 use kennel_tests::tier;
-use libtest_mimic::{Arguments, Trial};
+use kennel_tests::workers::{self, Case, Need, Place, Plan, Workers, rooms};
+use libtest_mimic::Arguments;
+
+pub(crate) use image::Image;
 
 const NAME: &str = "linux";
-/// The largest guest has 5 GiB, and another one runs beside it.
-const BOX_MEMORY_MIB: u32 = 9 << 10;
-/// How the tests in a box find the image that was built outside, where the network is.
-const IMAGE: [&str; 3] = [
-    "KENNEL_TEST_BZIMAGE",
-    "KENNEL_TEST_VMLINUX",
-    "KENNEL_TEST_INITRD",
-];
 
-/// The guest's files.
-#[derive(Clone, Debug)]
-pub(crate) struct Image {
-    pub(crate) bzimage: PathBuf,
-    pub(crate) vmlinux: PathBuf,
-    pub(crate) initrd: PathBuf,
-}
+/// A test of this tier.
+pub(crate) type LinuxCase = Case<Image>;
 
 /// The body of a test.
 pub(crate) type Body = Box<dyn FnOnce(&Image) + Send>;
 
-/// Tests named `group::name`.
-pub(crate) fn group<I>(group: &str, image: &Image, cases: I) -> Vec<Trial>
+/// Tests named `group::name`, each with one small guest at a time.
+pub(crate) fn group<I>(group: &str, cases: I) -> Vec<LinuxCase>
 where
     I: IntoIterator<Item = (&'static str, Body)>,
 {
-    let trial = |(name, body): (&str, Body)| {
-        let image = image.clone();
-        Trial::test(format!("{group}::{name}"), move || {
-            body(&image);
+    let case = |(name, body): (&str, Body)| {
+        Case::new(format!("{group}::{name}"), Need::SMALL, |image| {
+            body(image);
             Ok(())
         })
     };
-    cases.into_iter().map(trial).collect()
+    cases.into_iter().map(case).collect()
 }
 
 fn main() -> ExitCode {
-    if let Some(status) = tier::as_kennel() {
+    let asked = tier::as_kennel()
+        .or_else(|| workers::run_asked(tests, image::given))
+        .or_else(|| workers::serve_asked(image::at_hand));
+    if let Some(status) = asked {
         return status;
     }
     let args = Arguments::from_args();
-    let report = host::check();
-    if args.list || report.native_linux() {
-        let place = if host::inside_box() {
-            "in a box"
-        } else {
-            "on this machine's hardware KVM"
-        };
-        return match image() {
-            Ok(image) => tier::run(NAME, place, &args, tests(&image)),
-            Err(why) => tier::failed(NAME, &why),
-        };
-    }
-    if !report.can_box() {
-        return tier::skipped(NAME, &report.to_string());
-    }
-    match in_box() {
-        Ok(status) => status,
-        Err(why) => tier::failed(NAME, &why),
+    match plan(&args) {
+        Ok(plan) => tier::run_on(NAME, &Workers::new(plan), args, tests()),
+        Err(status) => status,
     }
 }
 
-fn tests(image: &Image) -> Vec<Trial> {
+/// The longest first: then the last ones to end leave no worker idle for long.
+fn tests() -> Vec<LinuxCase> {
     let groups = [
-        boots::tests(image),
-        demos::tests(image),
-        documents::tests(image),
-        agent::tests(image),
-        exec::tests(image),
-        probes::tests(image),
-        process::tests(image),
-        network::tests(image),
+        agent::tests(),
+        exec::tests(),
+        probes::tests(),
+        network::tests(),
+        documents::tests(),
+        demos::tests(),
+        process::tests(),
+        boots::tests(),
     ];
     groups.into_iter().flatten().collect()
 }
 
-/// This program once more, in a box; the image is built out here.
-fn in_box() -> Result<ExitCode, String> {
-    let image = image()?;
-    let program = std::env::current_exe().map_err(|error| error.to_string())?;
-    let mut command = BoxCommand::new(program).map_err(|error| error.to_string())?;
-    command.args = std::env::args_os().skip(1).collect();
-    command.memory_mib = BOX_MEMORY_MIB;
-    let files = [image.bzimage, image.vmlinux, image.initrd];
-    command.env.extend(
-        IMAGE
-            .into_iter()
-            .map(Into::into)
-            .zip(files.into_iter().map(Into::into)),
-    );
-    let told = |step: &host::BoxStep| eprintln!("tier {NAME}: {step}");
-    let exit = host::run_in_box(&command, &told).map_err(|error| error.to_string())?;
-    Ok(exit.into())
-}
-
-fn image() -> Result<Image, String> {
-    if let [Some(bzimage), Some(vmlinux), Some(initrd)] = IMAGE.map(std::env::var_os) {
-        let [bzimage, vmlinux, initrd] = [bzimage, vmlinux, initrd].map(PathBuf::from);
-        return Ok(Image {
-            bzimage,
-            vmlinux,
-            initrd,
-        });
+/// The workers, with the image that was built out here, where the network is.
+fn plan(args: &Arguments) -> Result<Plan, ExitCode> {
+    let mut plan = Plan {
+        tier: NAME,
+        place: Place::Here,
+        rooms: vec![],
+        env: vec![],
+    };
+    if args.list {
+        return Ok(plan);
     }
-    let cache = packages::default_cache().ok_or("set HOME or XDG_CACHE_HOME")?;
-    let told = |step: &kennel::guest::Step| eprintln!("tier {NAME}: {step}");
-    let built =
-        image::build(&Source::Packages, &cache, &told).map_err(|error| error.to_string())?;
-    let GuestImage {
-        kernel,
-        vmlinux,
-        initrd,
-        ..
-    } = built;
-    let vmlinux = vmlinux.ok_or("the guest image has no vmlinux")?;
-    Ok(Image {
-        bzimage: kernel,
-        vmlinux,
-        initrd,
-    })
+    let report = host::check();
+    (plan.place, plan.rooms) = if report.native_linux() {
+        (Place::Here, rooms::here())
+    } else if report.can_box() {
+        (Place::Boxes(rooms::BOX_OWN_MIB), rooms::boxes())
+    } else {
+        return Err(tier::skipped(NAME, &report.to_string()));
+    };
+    match image::build() {
+        Ok(image) => plan.env = image.env(),
+        Err(why) => return Err(tier::failed(NAME, &why)),
+    }
+    Ok(plan)
 }

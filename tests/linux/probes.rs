@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Probes of a stock guest with the distribution's own agent, and what comes of them.
 
-use libtest_mimic::Trial;
 use serde_json::Value;
 
 use crate::guest::Spec;
 use crate::operated::Operated;
-use crate::{Body, Image, group};
+use crate::{Body, Image, LinuxCase, group};
 
-pub(crate) fn tests(image: &Image) -> Vec<Trial> {
+pub(crate) fn tests() -> Vec<LinuxCase> {
     let cases: [(&'static str, Body); 2] = [
         ("liveness_failure_brings_a_machine_back", Box::new(liveness)),
         ("readiness_failure_stops_nothing", Box::new(readiness)),
     ];
-    group("agent", image, cases)
+    group("agent", cases)
 }
 
 const STOP: &str = "agent-stop";
@@ -38,7 +37,7 @@ fn message(event: &Value) -> &str {
 fn liveness(image: &Image) {
     let fields = vec![
         // No attempt before the slowest guest is up.
-        "livenessProbe:\n  guestAgentPing: {}\n  initialDelaySeconds: 40\n  periodSeconds: 2\n  \
+        "livenessProbe:\n  guestAgentPing: {}\n  initialDelaySeconds: 90\n  periodSeconds: 2\n  \
          timeoutSeconds: 5",
         "readinessProbe:\n  exec:\n    command: [cat, /tmp/healthy.txt]\n  periodSeconds: 2\n  \
          timeoutSeconds: 10",

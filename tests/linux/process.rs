@@ -7,15 +7,15 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Stdio};
 
-use libtest_mimic::Trial;
+use kennel_tests::workers::Need;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use crate::guest::{Prepared, Spec};
-use crate::{Body, Image, group};
+use crate::{Body, Image, LinuxCase, group};
 
-pub(crate) fn tests(image: &Image) -> Vec<Trial> {
-    let cases: [(&'static str, Body); 8] = [
+pub(crate) fn tests() -> Vec<LinuxCase> {
+    let cases: [(&'static str, Body); 7] = [
         ("console_is_interactive", Box::new(console)),
         ("virtio_console_is_interactive", Box::new(virtio_console)),
         (
@@ -32,9 +32,13 @@ pub(crate) fn tests(image: &Image) -> Vec<Trial> {
         ),
         ("killed_vm_is_told", Box::new(killed_vm)),
         ("paused_machine_goes_on_at_sigcont", Box::new(sigcont)),
-        ("memory_beyond_guest_ram", Box::new(memory)),
     ];
-    group("process", image, cases)
+    let mut tests = group("process", cases);
+    // What a process shares with others is counted by how many they are.
+    let memory: (_, Body) = ("memory_beyond_guest_ram", Box::new(memory));
+    let memory = group("process", [memory]).into_iter();
+    tests.extend(memory.map(|test| test.needing(Need::SMALL.alone())));
+    tests
 }
 
 /// What ending may take at the most; the tests tell how long it really took.
@@ -220,6 +224,8 @@ pub(crate) struct Proportional {
     pub(crate) code: u64,
     /// Everything else.
     pub(crate) rest: u64,
+    /// What no other process has, of that and of code: its own data, whatever runs beside it.
+    pub(crate) own: u64,
 }
 
 pub(crate) fn proportional(vm: Pid) -> Proportional {
@@ -243,6 +249,7 @@ pub(crate) fn proportional(vm: Pid) -> Proportional {
             "Pss:" if is_guest => sizes.guest += number(),
             "Pss:" if is_code => sizes.code += number(),
             "Pss:" => sizes.rest += number(),
+            "Private_Dirty:" if !is_guest => sizes.own += number(),
             _ if !name.ends_with(':') => {
                 is_code = rest.starts_with("r-xp") && rest.ends_with(&*program);
             }
@@ -259,7 +266,9 @@ fn memory(image: &Image) {
     };
     let mut live = Live::start(image, &spec, Stdio::null());
     live.line("ready");
-    let Proportional { guest, code, rest } = proportional(live.vm());
+    let Proportional {
+        guest, code, rest, ..
+    } = proportional(live.vm());
     assert!(guest > 0, "guest RAM was not found among the mappings");
     eprintln!(
         "VM process: {rest} KiB PSS beyond {guest} KiB of touched guest RAM and {code} KiB of an \

@@ -18,3 +18,4 @@ pub mod rogue_guest;
 pub mod stage_1;
 pub mod tier;
 pub mod web_guest;
+pub mod workers;

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A tier of tests: runs, or says loudly that it didn't.
 
+use std::num::NonZero;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
+use std::thread::available_parallelism;
 
-use libtest_mimic::{Arguments, Completion, Conclusion, Trial};
+use kennel::host;
+use libtest_mimic::{Arguments, Completion, Conclusion, Failed, Trial};
+
+use crate::workers::{Case, Workers};
 
 /// The tiers that must run, separated by commas; one of them that cannot run fails.
 pub const REQUIRE: &str = "KENNEL_REQUIRE";
@@ -52,15 +57,17 @@ pub fn test_if_able(
     let shown = name.to_owned();
     Trial::ignorable_test(name, move || match body() {
         Ok(()) => Ok(Completion::Completed),
-        Err(Obstacle(why)) if is_required(tier) => {
-            Err(format!("cannot run, and {REQUIRE} asks for it: {why}").into())
-        }
-        Err(Obstacle(why)) => {
-            let mut skipped = SKIPPED.lock().unwrap_or_else(PoisonError::into_inner);
-            skipped.push(format!("{shown}: SKIPPED: {why}"));
-            Ok(Completion::ignored_with(why))
-        }
+        Err(obstacle) => cannot_run(tier, &shown, obstacle),
     })
+}
+
+fn cannot_run(tier: &str, test: &str, Obstacle(why): Obstacle) -> Result<Completion, Failed> {
+    if is_required(tier) {
+        return Err(format!("cannot run, and {REQUIRE} asks for it: {why}").into());
+    }
+    let mut skipped = SKIPPED.lock().unwrap_or_else(PoisonError::into_inner);
+    skipped.push(format!("{test}: SKIPPED: {why}"));
+    Ok(Completion::ignored_with(why))
 }
 
 /// Whether [`REQUIRE`] names this tier.
@@ -70,19 +77,75 @@ pub fn is_required(name: &str) -> bool {
     required.split(',').any(|tier| tier.trim() == name)
 }
 
+/// How many tests to run at a time where most of a test is waiting.
+#[must_use]
+pub fn tests_that_wait() -> usize {
+    available_parallelism().map_or(1, NonZero::get) * 4
+}
+
 /// Runs `tests` as the tier `name`; `place` says on what.
 #[must_use]
 pub fn run(name: &str, place: &str, args: &Arguments, tests: Vec<Trial>) -> ExitCode {
     let conclusion = libtest_mimic::run(args, tests);
     if !args.list {
-        let skipped = SKIPPED.lock().unwrap_or_else(PoisonError::into_inner);
-        for test in skipped.iter() {
-            println!("tier {name}: {test}");
-        }
-        let skipped = u64::try_from(skipped.len()).unwrap_or(u64::MAX);
-        println!("{}\n", closing_line(name, place, &conclusion, skipped));
+        close(name, place, &conclusion);
     }
     conclusion.exit_code()
+}
+
+/// Runs `cases` as the tier `name` on `workers`: all that they have room for at once, unless `args` say otherwise.
+#[must_use]
+pub fn run_on<C: 'static>(
+    name: &'static str,
+    workers: &Workers,
+    mut args: Arguments,
+    cases: Vec<Case<C>>,
+) -> ExitCode {
+    // Those for which there is no room yet wait in threads of their own.
+    args.test_threads.get_or_insert(cases.len().max(1));
+    let trial = |case: Case<C>| {
+        let workers = workers.clone();
+        Trial::ignorable_test(case.name.clone(), move || run_case(name, &workers, &case))
+    };
+    let conclusion = libtest_mimic::run(&args, cases.into_iter().map(trial).collect());
+    if args.list {
+        return conclusion.exit_code();
+    }
+    let (notes, faults) = workers.end();
+    for (case, output) in notes {
+        for line in output.lines() {
+            println!("{case}: {line}");
+        }
+    }
+    for fault in &faults {
+        println!("tier {name}: FAILED: {fault}");
+    }
+    close(name, &workers.place(), &conclusion);
+    match faults.as_slice() {
+        [] => conclusion.exit_code(),
+        _ => ExitCode::FAILURE,
+    }
+}
+
+fn run_case<C>(tier: &str, workers: &Workers, case: &Case<C>) -> Result<Completion, Failed> {
+    let installing = |packages: &str| eprintln!("tier {tier}: installing {packages}");
+    if let Err(error) = host::provide(case.programs, &installing) {
+        return cannot_run(tier, &case.name, Obstacle(error.to_string()));
+    }
+    match workers.run(&case.name, case.need)? {
+        None => Ok(Completion::Completed),
+        Some(why) => cannot_run(tier, &case.name, Obstacle(why)),
+    }
+}
+
+/// Prints the tier's last lines.
+fn close(name: &str, place: &str, conclusion: &Conclusion) {
+    let skipped = SKIPPED.lock().unwrap_or_else(PoisonError::into_inner);
+    for test in skipped.iter() {
+        println!("tier {name}: {test}");
+    }
+    let skipped = u64::try_from(skipped.len()).unwrap_or(u64::MAX);
+    println!("{}\n", closing_line(name, place, conclusion, skipped));
 }
 
 fn closing_line(name: &str, place: &str, conclusion: &Conclusion, skipped: u64) -> String {

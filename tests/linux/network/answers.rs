@@ -17,11 +17,11 @@ answer 7003 -e echo -e 'HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r'
 answer 7004 -e echo -e 'HTTP/1.1 302 Found\r\nLocation: http://10.0.2.2:8080/there/\r\n\r'
 answer 7005 -e echo -e 'HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r'
 answer 7006 -e echo -e 'HTTP/1.1 302 Found\r\nLocation: http://192.0.2.1/\r\nContent-Length: 0\r\n\r'
-answer 7007 -e sh -c 'sleep 10; echo late'
+answer 7007 -e sh -c 'sleep 100; echo late'
 answer 7008 -e sh -c 'read line; sleep 2; printf "HTTP/1.0 204 Slow\r\n\r\n"'
 answer 7009 -e true
 answer 7010 -e echo 'SSH-2.0-OpenSSH_9.2'
-answer 7011 -e sh -c 'printf "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort"; sleep 10'
+answer 7011 -e sh -c 'printf "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort"; sleep 100'
 "#;
 
 /// What is answered to a request for a path at a port.
@@ -57,7 +57,7 @@ const ROWS: [(&str, u16, &str, Verdict); 14] = [
     ),
     ("redirected elsewhere", 7006, "/", Warns("redirect")),
     ("slow", 7008, "/", Well),
-    ("too slow", 7007, "/", Late("no answer within 6 s")),
+    ("too slow", 7007, "/", Late("no answer within 10 s")),
     (
         "no HTTP",
         7010,
@@ -68,7 +68,7 @@ const ROWS: [(&str, u16, &str, Verdict); 14] = [
         "half a body",
         7011,
         "/",
-        Late("body did not end within 6 s (status 200, 5 bytes"),
+        Late("body did not end within 10 s (status 200, 5 bytes"),
     ),
 ];
 

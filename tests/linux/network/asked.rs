@@ -23,7 +23,7 @@ use crate::guest::kennel;
 /// For what is answered: longer than a guest takes, on any machine.
 const PATIENT: Duration = Duration::from_secs(60);
 /// For what is not.
-const SHORT: Duration = Duration::from_secs(6);
+const SHORT: Duration = Duration::from_secs(10);
 
 /// What an attempt is to tell.
 #[derive(Clone, Copy, Debug)]

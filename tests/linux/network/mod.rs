@@ -2,9 +2,7 @@
 //! The guest's network: its ports, what probes of them tell in every state of a guest, the
 //! tutorials' documents, and uplinks that come and go.
 
-use libtest_mimic::Trial;
-
-use crate::{Body, Image, group};
+use crate::{Body, LinuxCase, group};
 
 mod answers;
 mod asked;
@@ -15,8 +13,8 @@ mod truth;
 mod tutorials;
 mod uplinks;
 
-pub(crate) fn tests(image: &Image) -> Vec<Trial> {
-    let cases: [(&'static str, Body); 5] = [
+pub(crate) fn tests() -> Vec<LinuxCase> {
+    let cases: [(&'static str, Body); 3] = [
         (
             "ports_are_reached_over_a_pause_and_a_reset",
             Box::new(ports::ports),
@@ -24,14 +22,6 @@ pub(crate) fn tests(image: &Image) -> Vec<Trial> {
         (
             "every_state_of_a_guest_is_told_without_an_uplink",
             Box::new(truth::without_uplink),
-        ),
-        (
-            "tutorials_instances_end_as_they_say",
-            Box::new(tutorials::instances),
-        ),
-        (
-            "tutorials_machines_go_on_as_they_say",
-            Box::new(tutorials::machines),
         ),
         (
             "servers_that_stop_and_start_are_followed",
@@ -48,7 +38,19 @@ pub(crate) fn tests(image: &Image) -> Vec<Trial> {
             uplinks::failures,
         ),
     ];
-    let mut tests = group("network", image, cases);
-    tests.extend(with_passt.map(|(name, body)| passt::test(name, image, body)));
+    let tutorials: [(&'static str, Body); 2] = [
+        (
+            "tutorials_instances_end_as_they_say",
+            Box::new(tutorials::instances),
+        ),
+        (
+            "tutorials_machines_go_on_as_they_say",
+            Box::new(tutorials::machines),
+        ),
+    ];
+    let tutorials = group("network", tutorials).into_iter();
+    let mut tests = group("network", cases);
+    tests.extend(tutorials.map(|test| test.needing(tutorials::NEED)));
+    tests.extend(with_passt.map(|(name, body)| passt::test(name, body)));
     tests
 }

@@ -19,7 +19,7 @@ const ALIVE: &str =
 fn start(image: &Image) -> Operated {
     let fields = vec![
         // No attempt before the slowest guest is up.
-        "livenessProbe:\n  httpGet: { port: 9090 }\n  initialDelaySeconds: 40\n  periodSeconds: 2\n  \
+        "livenessProbe:\n  httpGet: { port: 9090 }\n  initialDelaySeconds: 90\n  periodSeconds: 2\n  \
          timeoutSeconds: 5",
         "readinessProbe:\n  httpGet: { port: 8080, path: /healthz }\n  periodSeconds: 1\n  \
          timeoutSeconds: 5\n  failureThreshold: 2",

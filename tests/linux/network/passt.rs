@@ -6,27 +6,26 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use kennel::host;
-use kennel_tests::tier::{self, Obstacle};
-use libtest_mimic::Trial;
+use kennel_tests::tier::Obstacle;
+use kennel_tests::workers::{Case, Need, Program};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{Image, NAME};
+use crate::{Image, LinuxCase};
 
 /// The body of a test that needs passt, which is there.
 pub(super) type Body = fn(&Image, PathBuf);
 
-pub(super) fn test(name: &str, image: &Image, body: Body) -> Trial {
-    let image = image.clone();
-    tier::test_if_able(NAME, &format!("network::{name}"), move || {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let mut places = std::env::split_paths(&path).map(|folder| folder.join("passt"));
-        let program = places.find(|program| program.is_file());
-        let program =
-            program.ok_or_else(|| Obstacle("no passt: apt-get install passt".to_owned()))?;
+/// What such a test runs, by the packages that have it.
+const PROGRAMS: [Program; 2] = [("passt", "passt"), ("ip", "iproute2")];
+
+pub(super) fn test(name: &str, body: Body) -> LinuxCase {
+    let case = Case::new(format!("network::{name}"), Need::SMALL, move |image| {
         route()?;
-        body(&image, program);
+        let passt = host::find_program("passt");
+        body(image, passt.expect("it was seen to before"));
         Ok(())
-    })
+    });
+    case.with_programs(&PROGRAMS)
 }
 
 /// passt wants an interface with a route to everywhere. The box has no other than its loopback,
@@ -42,18 +41,17 @@ fn route() -> Result<(), Obstacle> {
     if !host::inside_box() {
         return Err(Obstacle("this machine has no default route".into()));
     }
-    let added = Command::new("ip")
-        .args(["route", "add", "default", "dev", "lo"])
+    // Another test may do the same at the same time: one that is there is replaced.
+    let set = Command::new("ip")
+        .args(["route", "replace", "default", "dev", "lo"])
         .output();
-    match added {
+    match set {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             Err(Obstacle(format!("no route for passt: {said}")))
         }
-        Err(error) => Err(Obstacle(format!(
-            "no route for passt: ip: {error}: apt-get install iproute2"
-        ))),
+        Err(error) => Err(Obstacle(format!("no route for passt: ip: {error}"))),
     }
 }
 

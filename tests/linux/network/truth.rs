@@ -69,15 +69,15 @@ const STATES: [State; 5] = [
         leave: "true",
         port: SILENT,
         tcp: Well,
-        http: Late("no answer within 6 s"),
+        http: Late("no answer within 10 s"),
     },
     State {
         name: "filtered",
         enter: "ip route add blackhole 10.0.2.1/32; ip -6 route add blackhole fd10:0:2::1/128",
         leave: "ip route del blackhole 10.0.2.1/32; ip -6 route del blackhole fd10:0:2::1/128",
         port: OPEN,
-        tcp: Late("no connection within 6 s"),
-        http: Late("no connection within 6 s"),
+        tcp: Late("no connection within 10 s"),
+        http: Late("no connection within 10 s"),
     },
     State {
         name: "down",

@@ -5,15 +5,22 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use kennel_tests::workers::Need;
 use serde_json::Value;
 
 use crate::Image;
 use crate::guest::Prepared;
 use crate::operated::{OBEY, Operated};
 
+/// Three guests at a time, which touch a third of their memory.
+pub(super) const NEED: Need = Need {
+    memory_mib: 1536,
+    lanes: 2,
+};
+
 /// As long as the tutorials' guests have, in seconds, and as long as the slowest one needs here.
-const DELAY: (&str, &str) = ("initialDelaySeconds: 120", "initialDelaySeconds: 40");
-const DELAY_NS: u64 = 40_000_000_000;
+const DELAY: (&str, &str) = ("initialDelaySeconds: 120", "initialDelaySeconds: 90");
+const DELAY_NS: u64 = 90_000_000_000;
 const PERIOD: (&str, &str) = ("periodSeconds: 20", "periodSeconds: 2");
 
 /// A document on its way to its verdict.
