@@ -27,7 +27,8 @@ fn main() -> ExitCode {
     if let Some(status) = tier::as_kennel() {
         return status;
     }
-    let args = Arguments::from_args();
+    let mut args = Arguments::from_args();
+    args.test_threads.get_or_insert_with(tier::tests_that_wait);
     let report = host::check();
     if !report.native_bare_metal() {
         return tier::skipped(
