@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use kennel_tests::machine::{Machine, Seen};
-use kennel_vmm::config::{WatchdogAction, WatchdogConfig};
+use kennel_vmm::config::{MachineConfig, WatchdogAction, WatchdogConfig};
 use kennel_vmm::mailbox::ResetCause;
 use kennel_vmm::protocol::{Command, Ending, News};
 use libtest_mimic::Trial;
+use tempfile::{NamedTempFile, TempPath};
 
 use crate::registers::ended;
 use crate::test;
@@ -29,6 +30,12 @@ pub(crate) fn tests() -> Vec<Trial> {
             ordinary_reset('p', ResetCause::ResetControl);
         }),
         test("host_reset", host_reset),
+        test("reset_reads_files_that_are_gone", files_that_are_gone),
+        test(
+            "commands_are_served_while_a_reset_loads",
+            served_while_loading,
+        ),
+        test("stop_ends_a_machine_that_loads", stopped_while_loading),
         test("reset_of_a_bitten_machine", reset_of_a_bitten_machine),
         test("new_process_shows_the_old_ones_bite", bitten_elsewhere),
         test("acpi_soft_off_ends_the_machine", soft_off),
@@ -74,6 +81,96 @@ fn host_reset() {
     assert_eq!(holds.kvm_vms, 1, "no watchdog, and none ready");
 }
 
+fn paused(news: &News) -> Option<()> {
+    matches!(news, News::Paused { by_watchdog: false }).then_some(())
+}
+
+/// A machine that takes a while to load, and its files, which go with the second part.
+fn loads_slowly() -> (Machine, (TempPath, NamedTempFile)) {
+    const INITRD_BYTES: u64 = 512 << 20;
+    let kernel = kennel_tests::payload::write();
+    let initrd = NamedTempFile::new().expect("a temporary file");
+    initrd.as_file().set_len(INITRD_BYTES).expect("a long file");
+    let machine = Machine::start_as(MachineConfig {
+        memory_bytes: INITRD_BYTES + (64 << 20),
+        vcpus: 1,
+        kernel: kernel.to_path_buf(),
+        initrd: Some(initrd.path().to_owned()),
+        initrd_overlay: vec![],
+        cmdline: "w".to_owned(),
+        watchdog: None,
+        agent_socket: None,
+        network: None,
+    });
+    (machine, (kernel, initrd))
+}
+
+/// Kernel and initrd are those that were there at the start.
+fn files_that_are_gone() {
+    let (mut machine, files) = loads_slowly();
+    machine.line("done");
+    let kernel = files.0.to_path_buf();
+    drop(files);
+    fs::write(&kernel, "no kernel").expect("another file of that name");
+    machine.tell(&Command::Reset);
+    machine.news("reset", reset);
+    machine.line("done");
+    fs::remove_file(kernel).expect("removed");
+}
+
+/// What is asked during a reset is answered before its end, but for the question whether it has ended.
+fn served_while_loading() {
+    let (mut machine, _files) = loads_slowly();
+    machine.line("done");
+    for command in [
+        Command::Reset,
+        Command::Status,
+        Command::Reset,
+        Command::Sync { token: 7 },
+        Command::Pause,
+    ] {
+        machine.tell(&command);
+    }
+    let (_, resets) = machine.news("status", |news| match news {
+        News::Status(status) => Some(status.resets),
+        _ => None,
+    });
+    assert_eq!(resets, 0, "the loop went on");
+    machine.news("pause", paused);
+    let (_, (_, count)) = machine.news("reset", reset);
+    assert_eq!(count, 1);
+    let synced = |news: &News| matches!(news, News::Synced { token: 7 }).then_some(());
+    machine.news("synced", synced);
+    let lines = |machine: &Machine| {
+        let is_line = |seen: &&Seen| matches!(seen, Seen::Line(_));
+        machine.log().iter().filter(is_line).count()
+    };
+    let before = lines(&machine);
+    machine.tell(&Command::Status);
+    let (_, resets) = machine.news("status", |news| match news {
+        News::Status(status) => status.frozen.then_some(status.resets),
+        _ => None,
+    });
+    assert_eq!(resets, 1, "the second reset of a guest that had not run");
+    assert_eq!(lines(&machine), before, "a paused guest runs");
+    machine.tell(&Command::Resume);
+    machine.line("done");
+}
+
+fn stopped_while_loading() {
+    let (mut machine, _files) = loads_slowly();
+    machine.line("done");
+    machine.tell(&Command::Reset);
+    machine.tell(&Command::Stop);
+    let (_, ending) = machine.news("end", ended);
+    assert_eq!(ending, Ending::Stopped);
+    let told = |seen: &Seen| matches!(seen, Seen::Notice(notice) if reset(&notice.news).is_some());
+    assert!(
+        !machine.log().iter().any(told),
+        "the end waited for the load"
+    );
+}
+
 /// A machine that a bite pauses has no use for a KVM VM in reserve, but can be reset without it.
 fn reset_of_a_bitten_machine() {
     let pauses = WatchdogConfig {
@@ -114,8 +211,8 @@ fn soft_off() {
     assert!(!machine.log().iter().any(went_on));
 }
 
-/// Event loop, console, log, notices, one vCPU.
-const THREADS: usize = 5;
+/// Event loop, console, log, notices, loader, one vCPU.
+const THREADS: usize = 6;
 
 /// What a process holds.
 #[derive(Debug, PartialEq, Eq)]

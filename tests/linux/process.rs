@@ -301,8 +301,9 @@ pub(crate) fn bites(image: &Image, spec: &Spec, count: u32) -> Vec<String> {
         (entries("fd"), entries("task"))
     };
     let (descriptors, threads) = held(vm);
-    // With the first arming a KVM VM is kept ready for the reset to come, and its vCPU.
-    let armed = (descriptors + 2, threads);
+    // With the first arming a KVM VM is kept ready for the reset to come, its vCPU, and a thread to load
+    // the guest.
+    let armed = (descriptors + 2, threads + 1);
     for _ in 0..count {
         statuses.push(live.line("bootstatus "));
         assert_eq!(live.vm(), vm, "still the same process");

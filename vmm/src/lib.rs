@@ -25,6 +25,7 @@ mod incarnation;
 pub mod interrupts;
 pub mod layout;
 pub mod link;
+mod loader;
 pub mod machine;
 pub mod mailbox;
 pub mod memory;

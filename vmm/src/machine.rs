@@ -9,11 +9,12 @@ use i6300esb::VmInstant;
 use kvm_bindings::kvm_clock_data;
 
 use crate::board::{Board, BoardError};
-use crate::boot::{BootError, BootImage, BootSource};
+use crate::boot::{BootError, BootImage, BootSource, EntryPoint};
 use crate::clock::VmTimer;
 use crate::config::MachineConfig;
 use crate::hypervisor::{Hypervisor, HypervisorError};
 use crate::incarnation::{Blank, Incarnation, Recipe};
+use crate::loader::{Load, Loader};
 use crate::mailbox::{self, ResetCause};
 use crate::memory::{self, GuestRam, MemoryError};
 use crate::policy::{Policy, Step};
@@ -40,6 +41,9 @@ pub enum MachineError {
     /// Kernel, initrd, command line.
     #[error(transparent)]
     Boot(#[from] BootError),
+    /// The loader's thread panicked.
+    #[error("loading the guest ended by a defect of this program, please report it")]
+    Loader,
     /// The host gave no thread or descriptor.
     #[error("the host gave no {what}: {source}")]
     Host {
@@ -65,6 +69,17 @@ pub enum Outcome {
     Failed(String),
 }
 
+/// A reset whose load is under way: there are no vCPUs, and devices stand in their reset state.
+#[derive(Debug)]
+struct Booting {
+    cause: ResetCause,
+    /// The KVM VM that ends once the guest runs in the next.
+    old: Option<Incarnation>,
+    load: Load<Result<(EntryPoint, Blank), MachineError>>,
+    /// Answers that say that the reset was told.
+    held: Vec<News>,
+}
+
 /// A machine.
 #[derive(Debug)]
 pub struct Machine {
@@ -76,6 +91,8 @@ pub struct Machine {
     policy: Policy,
     grace: VmTimer,
     incarnation: Option<Incarnation>,
+    loader: Loader,
+    booting: Option<Booting>,
     /// The guest's paravirtual clock as it stood when the machine was frozen.
     frozen_clock: Option<kvm_clock_data>,
     frozen: bool,
@@ -129,6 +146,8 @@ impl Machine {
             policy,
             grace,
             incarnation: None,
+            loader: Loader::default(),
+            booting: None,
             frozen_clock: None,
             frozen: false,
             resets: 0,
@@ -198,7 +217,9 @@ impl Machine {
     ///
     /// [`MachineError`].
     pub fn power_on(&mut self, tell: &mut Tell<'_>) -> Result<(), MachineError> {
-        self.incarnate(None)?;
+        let entry = self.image.load(&self.recipe.memory, self.config.vcpus)?;
+        let blank = self.recipe.build()?;
+        self.incarnate(&entry, blank)?;
         self.thaw();
         tell(VmInstant::ZERO, News::Started);
         Ok(())
@@ -271,14 +292,22 @@ impl Machine {
         self.get_ready(&steps);
         for step in steps {
             match step {
-                Step::Tell(news) => tell(now, news),
+                Step::Tell(news) => {
+                    if let Some(news) = self.hold(news) {
+                        tell(now, news);
+                    }
+                }
                 Step::TellStatus => tell(now, News::Status(self.status())),
-                Step::Reset(cause) => {
-                    if let Err(error) = self.reset(cause, tell) {
+                Step::Reset(cause) => self.begin_reset(cause),
+                Step::EndReset => {
+                    if let Err(error) = self.end_reset(tell) {
                         return Outcome::Failed(format!("the machine could not be reset: {error}"));
                     }
                 }
-                Step::KeepSpare => self.spare.keep(),
+                Step::KeepSpare => {
+                    self.spare.keep();
+                    self.loader.get_ready();
+                }
                 Step::Freeze => {
                     self.freeze();
                     now = self.board.clock.now();
@@ -300,7 +329,12 @@ impl Machine {
         self.discarnate();
     }
 
-    fn reset(&mut self, cause: ResetCause, tell: &mut Tell<'_>) -> Result<(), MachineError> {
+    /// Ends the present boot and begins to load the next. The loop goes on meanwhile.
+    fn begin_reset(&mut self, cause: ResetCause) {
+        if self.booting.is_some() {
+            log::debug!("a reset by {cause:?} is dropped: no guest has run since the last one");
+            return;
+        }
         self.board.interrupts.disconnect();
         let old = self.incarnation.take();
         // While the vCPUs come out of the guest, as far as it goes without them.
@@ -309,37 +343,71 @@ impl Machine {
         spare.iter().for_each(Blank::restart_clocks);
         old.iter().for_each(Incarnation::finish);
         // A host that gave no spare may have no room for two.
-        let old = old.filter(|_| spare.is_some());
+        let (old, ends_first) = match &spare {
+            Some(_) => (old, None),
+            None => (None, old),
+        };
         // What falls due in the old boot, and is told by its end, is not acted on in the new one.
         self.board.reset();
         self.board.mailbox.next_boot();
-        memory::wipe(&self.recipe.memory)?;
-        self.incarnate(spare)?;
+        let (recipe, image) = (self.recipe.clone(), Arc::clone(&self.image));
+        let load = self.loader.start(&self.board.mailbox, move || {
+            drop(ends_first);
+            memory::wipe(&recipe.memory)?;
+            let entry = image.load(&recipe.memory, recipe.vcpus)?;
+            let blank = spare.map_or_else(|| recipe.build(), Ok)?;
+            Ok((entry, blank))
+        });
+        self.booting = Some(Booting {
+            cause,
+            old,
+            load,
+            held: vec![],
+        });
+    }
+
+    /// Lets the loaded guest run, unless the machine has been frozen meanwhile.
+    fn end_reset(&mut self, tell: &mut Tell<'_>) -> Result<(), MachineError> {
+        let Some(booting) = self.booting.take() else {
+            return Ok(());
+        };
+        let loaded = booting.load.take();
+        let (entry, blank) = loaded.unwrap_or(Err(MachineError::Loader))?;
+        self.incarnate(&entry, blank)?;
         self.resets = self.resets.saturating_add(1);
         let news = News::Reset {
-            cause,
+            cause: booting.cause,
             count: self.resets,
         };
         tell(self.board.clock.now(), news);
+        for news in booting.held {
+            tell(self.board.clock.now(), news);
+        }
         if !self.frozen {
             self.thaw();
         }
-        self.spare.replace(old);
+        self.spare.replace(booting.old);
         Ok(())
     }
 
-    /// Loads the guest and parks its vCPUs before it, in the `spare` KVM VM or one built now.
-    fn incarnate(&mut self, spare: Option<Blank>) -> Result<(), MachineError> {
-        let entry = self.image.load(&self.recipe.memory, self.config.vcpus)?;
-        let blank = match spare {
-            Some(spare) => spare,
-            None => self.recipe.build()?,
-        };
+    /// Keeps back what must not be told before a reset that is under way; gives back the rest.
+    fn hold(&mut self, news: News) -> Option<News> {
+        match &mut self.booting {
+            Some(booting) if matches!(news, News::Synced { .. }) => {
+                booting.held.push(news);
+                None
+            }
+            _ => Some(news),
+        }
+    }
+
+    /// Parks vCPUs before the loaded guest's entry, in a KVM VM without a guest.
+    fn incarnate(&mut self, entry: &EntryPoint, blank: Blank) -> Result<(), MachineError> {
         let around = Surroundings {
             bus: Arc::clone(&self.board.bus),
             mailbox: Arc::clone(&self.board.mailbox),
         };
-        let incarnation = blank.incarnate(&entry, &around)?;
+        let incarnation = blank.incarnate(entry, &around)?;
         self.board.interrupts.connect(Arc::clone(&incarnation.vm));
         self.incarnation = Some(incarnation);
         self.frozen_clock = None;
@@ -350,6 +418,7 @@ impl Machine {
     fn discarnate(&mut self) {
         self.board.interrupts.disconnect();
         self.spare.discard();
+        drop(self.booting.take());
         drop(self.incarnation.take());
     }
 

@@ -45,6 +45,8 @@ pub enum Request {
     VcpuFailed(String),
     /// The watchdog has something to say.
     Watchdog(Event),
+    /// The load of a reset has ended.
+    Loaded,
 }
 
 impl Request {
@@ -60,7 +62,10 @@ impl Request {
         !self.ends_the_boot()
             && !matches!(
                 self,
-                Self::Watchdog(Event::Bite(_) | Event::FirstStage(_) | Event::StallForgiven(_))
+                Self::Loaded
+                    | Self::Watchdog(
+                        Event::Bite(_) | Event::FirstStage(_) | Event::StallForgiven(_)
+                    )
             )
     }
 }

@@ -21,8 +21,10 @@ pub enum Step {
     Tell(News),
     /// Tell the supervisor how the machine is.
     TellStatus,
-    /// Platform reset; [`News::Reset`] is told once the machine runs again.
+    /// Begin a platform reset; none if one is under way, in which no guest has run yet.
     Reset(ResetCause),
+    /// The guest is loaded: let it run, and tell [`News::Reset`].
+    EndReset,
     /// A reset may be near, and is to be quick.
     KeepSpare,
     /// Stop vCPUs and VM time.
@@ -79,6 +81,7 @@ impl Policy {
             Request::PowerOff => vec![Step::End(Ending::GuestPowerOff)],
             Request::VcpuFailed(message) => vec![Step::Fail(message)],
             Request::Watchdog(event) => self.watchdog_event(now, event),
+            Request::Loaded => vec![Step::EndReset],
         }
     }
 
