@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 use crate::Image;
 use crate::guest::{Prepared, Spec, kennel};
+use crate::process::only_child;
 
 /// Longer than anything a test waits for, on any machine.
 pub(crate) const BOUND: Duration = Duration::from_secs(180);
@@ -203,11 +204,7 @@ impl Operated {
 
     /// The VM process: the supervisor's only child.
     pub(crate) fn vm(&self) -> Pid {
-        let supervisor = Pid::from_child(&self.child).as_raw_nonzero();
-        let children = format!("/proc/{supervisor}/task/{supervisor}/children");
-        let children = std::fs::read_to_string(children).expect("alive");
-        let one = children.split_whitespace().next().expect("one child");
-        Pid::from_raw(one.parse().expect("a process ID")).expect("not 0")
+        only_child(Pid::from_child(&self.child))
     }
 
     /// Waits for the end of the run; its exit status.

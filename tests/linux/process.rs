@@ -98,12 +98,33 @@ impl Live {
 
     /// The VM process: the supervisor's only child.
     fn vm(&self) -> Pid {
-        let supervisor = self.pid().as_raw_nonzero();
-        let children = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children"));
-        let children = children.expect("alive");
-        let one = children.split_whitespace().next().expect("one child");
-        Pid::from_raw(one.parse().expect("a process ID")).expect("not 0")
+        only_child(self.pid())
     }
+}
+
+/// The children of a process, each of whose threads has some of its own.
+pub(crate) fn children(parent: Pid) -> Vec<Pid> {
+    let threads = format!("/proc/{}/task", parent.as_raw_nonzero());
+    let threads = fs::read_dir(threads).expect("alive").flatten();
+    let children = threads.flat_map(|thread| {
+        let children = fs::read_to_string(thread.path().join("children"));
+        let pids: Vec<_> = children
+            .unwrap_or_default()
+            .split_whitespace()
+            .map(|pid| Pid::from_raw(pid.parse().expect("a process ID")).expect("not 0"))
+            .collect();
+        pids
+    });
+    children.collect()
+}
+
+/// The only child of a process.
+pub(crate) fn only_child(parent: Pid) -> Pid {
+    let children = children(parent);
+    let [child] = children.as_slice() else {
+        panic!("one child, and not {children:?}");
+    };
+    *child
 }
 
 /// Waits until the process is gone; false when the bound runs out.

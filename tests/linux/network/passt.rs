@@ -10,6 +10,7 @@ use kennel_tests::tier::Obstacle;
 use kennel_tests::workers::{Case, Need, Program};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::process::children;
 use crate::{Image, LinuxCase};
 
 /// The body of a test that needs passt, which is there.
@@ -55,24 +56,16 @@ fn route() -> Result<(), Obstacle> {
     }
 }
 
-/// Kills the passt of a VM process; each of its threads has children of its own.
+/// Kills the passt of a VM process.
 pub(super) fn kill(vm: Pid) {
-    let vm = vm.as_raw_nonzero();
-    let threads = fs::read_dir(format!("/proc/{vm}/task")).expect("alive");
-    let children = threads.flat_map(|thread| {
-        let children = thread.expect("an entry").path().join("children");
-        let children = fs::read_to_string(children).unwrap_or_default();
-        let pids = children.split_whitespace().map(str::to_owned);
-        pids.collect::<Vec<_>>()
-    });
-    let is_passt = |pid: &String| {
-        let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+    let is_passt = |pid: &Pid| {
+        let name = fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero()));
         name.is_ok_and(|name| name.starts_with("passt"))
     };
-    let passt: Vec<_> = children.filter(is_passt).collect();
+    let mut passt = children(vm);
+    passt.retain(is_passt);
     let [passt] = passt.as_slice() else {
         panic!("one passt, and not {passt:?}");
     };
-    let passt = Pid::from_raw(passt.parse().expect("a process ID")).expect("not 0");
-    kill_process(passt, Signal::KILL).expect("alive");
+    kill_process(*passt, Signal::KILL).expect("alive");
 }
