@@ -90,11 +90,7 @@ fn reach(path: &Path, deadline: Instant) -> Result<UnixStream, DialError> {
         match socket::connect_unix(path) {
             Ok(Some(socket)) => return Ok(socket.into()),
             Ok(None) => {}
-            Err(why) => {
-                log::debug!("{why}");
-                let why = "nobody listens at its socket of the guest's ports";
-                return Err(DialError::Socket(why.to_owned()));
-            }
+            Err(why) => return Err(DialError::Socket(why)),
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {

@@ -16,3 +16,4 @@ pub mod simulate;
 mod socket;
 pub mod spec;
 pub mod supervisor;
+mod words;

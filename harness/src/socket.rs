@@ -10,21 +10,22 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
+use crate::words::without_error_numbers;
+
 /// How soon a connection is tried again that the other side had no room for.
 pub(crate) const BUSY_RETRY: Duration = Duration::from_millis(20);
 
 /// A non-blocking connection to the UNIX socket at `path`; none if the other side has no room for
-/// more, and nothing tells when there is. The error says why there is none, and where.
+/// more, and nothing tells when there is. The error says why there is none; where, only its caller
+/// knows whether to say: most of these paths are this program's own.
 pub(crate) fn connect_unix(path: &Path) -> Result<Option<OwnedFd>, String> {
-    let failed = |error: Errno| {
-        let path = path.display();
-        match error {
-            Errno::NAMETOOLONG => format!(
-                "{path}: the path is longer than the 107 bytes of a socket's address; use a shorter one"
-            ),
-            Errno::CONNREFUSED => format!("{path}: nobody listens there"),
-            _ => format!("{path}: {}", io::Error::from(error)),
+    let failed = |error: Errno| match error {
+        Errno::NAMETOOLONG => {
+            "the path is longer than the 107 bytes of a socket's address; use a shorter one".into()
         }
+        Errno::CONNREFUSED => "nobody listens there".into(),
+        Errno::NOENT => "there is no such socket".into(),
+        _ => cause(&error.into()),
     };
     let address = SocketAddrUnix::new(path).map_err(failed)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -63,6 +64,6 @@ pub(crate) fn cause(error: &io::Error) -> String {
         io::ErrorKind::BrokenPipe => "the other side closed it".to_owned(),
         io::ErrorKind::HostUnreachable => "no route to host".to_owned(),
         io::ErrorKind::NetworkUnreachable => "network is unreachable".to_owned(),
-        _ => error.to_string(),
+        _ => without_error_numbers(&error.to_string()),
     }
 }

@@ -102,10 +102,9 @@ impl Connection {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe => {
                 "the other side closed it".into()
             }
-            _ => error.to_string(),
+            _ => socket::cause(error),
         };
-        self.session
-            .disconnected(&format!("{}: {why}", self.path.display()))
+        self.session.disconnected(&why)
     }
 
     fn send(&mut self) -> io::Result<()> {

@@ -47,7 +47,7 @@ pub enum AgentError {
     /// What came is no answer.
     #[error("the guest agent's answer cannot be understood: {0}")]
     Garbled(String),
-    /// The host's end failed.
+    /// The host's end failed. Its path is the caller's to tell.
     #[error("the guest agent's socket failed: {0}; is the machine still running?")]
     Socket(String),
 }

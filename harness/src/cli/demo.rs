@@ -65,7 +65,7 @@ fn watchdog(action: Action, stage: &StageArgs) -> Answer {
             kernel: image.fastest_kernel().to_owned(),
             initrd: Some(image.initrd.clone()),
             initrd_overlay: overlay,
-            cmdline: run::CMDLINE.into(),
+            cmdline: crate::spec::CMDLINE.into(),
             watchdog: Some(scene.watchdog()),
             agent_socket: None,
             network: None,

@@ -16,6 +16,7 @@ mod validate;
 mod venue;
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
@@ -23,6 +24,7 @@ use clap::Parser;
 
 use crate::supervisor::verdict::{EXIT_FAILURE, EXIT_USAGE};
 use crate::supervisor::vm_process;
+use crate::words::without_error_numbers;
 use args::{Cli, Command};
 
 /// Why a command did not do what it was asked for.
@@ -81,7 +83,10 @@ fn is_plain_vm_process(arguments: impl Iterator<Item = OsString>) -> bool {
 fn log_format(level: &str) -> env_logger::Builder {
     let environment = env_logger::Env::new().filter_or("KENNEL_LOG", level);
     let mut format = env_logger::Builder::from_env(environment);
-    format.format_timestamp(None).format_target(false);
+    format.format(|out, record| {
+        let text = without_error_numbers(&record.args().to_string());
+        writeln!(out, "[{:<5}] {text}", record.level())
+    });
     format
 }
 
@@ -97,22 +102,6 @@ fn answer(answer: Answer) -> ExitCode {
     }
     screen::close();
     status.into()
-}
-
-/// Beside the system's own words for an error, its number tells nobody anything.
-fn without_error_numbers(message: &str) -> String {
-    const OPEN: &str = " (os error ";
-    let mut parts = message.split(OPEN);
-    let mut text = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        match part.split_once(')') {
-            Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
-                text.push_str(rest);
-            }
-            _ => text.extend([OPEN, part]),
-        }
-    }
-    text
 }
 
 fn vm_process(log_level: &str) -> ExitCode {
@@ -165,25 +154,5 @@ mod tests {
         assert!(!is(&["kennel"]));
         assert!(!is(&["kennel", vm_process::SUBCOMMAND, "--help"]));
         assert!(!is(&[vm_process::SUBCOMMAND]));
-    }
-
-    #[test]
-    fn only_error_numbers_are_left_out() {
-        for (message, shown) in [
-            (
-                "x: No such file (os error 2); check",
-                "x: No such file; check",
-            ),
-            ("a (os error 1), b (os error 13)", "a, b"),
-            ("(os error 2)", "(os error 2)"),
-            (
-                "my (os error file).yaml: bad",
-                "my (os error file).yaml: bad",
-            ),
-            ("cut (os error 2", "cut (os error 2"),
-            ("", ""),
-        ] {
-            assert_eq!(without_error_numbers(message), shown);
-        }
     }
 }

@@ -75,7 +75,10 @@ fn socket(args: &ProbeArgs) -> Result<PathBuf, Failure> {
 
 /// One sentence about a socket that cannot be reached.
 fn unreachable(args: &ProbeArgs, error: &AgentError) -> Failure {
-    let mut message = error.to_string();
+    let mut message = match socket(args) {
+        Ok(socket) => format!("{}: {error}", socket.display()),
+        Err(_) => error.to_string(),
+    };
     if args.agent.is_none() {
         let domains = RuntimeDir::of_this_user().domains();
         let others = if domains.is_empty() {

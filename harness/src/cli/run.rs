@@ -22,9 +22,6 @@ use crate::supervisor::{Run, supervise};
 
 const EXIT_SUCCESS: u8 = 0;
 
-/// What every guest is told, before what the document adds.
-pub(super) const CMDLINE: &str = "console=ttyS0 quiet panic=-1 cryptomgr.notests";
-
 pub(super) fn run(args: &RunArgs) -> Answer {
     let document =
         spec::load_file(&args.file).map_err(|error| Failure::Usage(error.to_string()))?;
@@ -107,17 +104,13 @@ pub(super) fn config(vmi: &Vmi, image: &ImageArgs) -> Result<MachineConfig, Fail
         .map(guest::overlay)
         .transpose()
         .map_err(Failure::could_not)?;
-    let cmdline = match &vmi.kernel_boot.args {
-        Some(args) => format!("{CMDLINE} {args}"),
-        None => CMDLINE.to_owned(),
-    };
     Ok(MachineConfig {
         memory_bytes: vmi.memory_bytes,
         vcpus: vmi.vcpus,
         kernel,
         initrd,
         initrd_overlay: initrd_overlay.unwrap_or_default(),
-        cmdline,
+        cmdline: spec::command_line(vmi.kernel_boot.args.as_deref()),
         watchdog: vmi.watchdog_config(),
         agent_socket: None,
         network: None,

@@ -229,6 +229,7 @@ fn instance(
     let places = Places {
         memory: memory.place,
         vcpus: vcpus.place,
+        args: boot.args,
         image: boot.image,
         kernel: boot.kernel,
         initrd: boot.initrd,

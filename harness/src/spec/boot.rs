@@ -10,11 +10,16 @@ use super::walk::Cursor;
 
 /// The name of the built guest image.
 const BUILT: &str = "kennel/guest";
+/// What every guest is told, before what the document adds.
+pub(crate) const CMDLINE: &str = "console=ttyS0 quiet panic=-1 cryptomgr.notests";
+/// Linux keeps 2048 bytes of its command line on this architecture, the NUL behind it included.
+pub(super) const LONGEST_CMDLINE: usize = 2047;
 const IMAGES: &str = "kennel/guest, or a directory such as ./guest";
 
 /// The boot source and where its parts stand.
 pub(super) struct Boot {
     pub(super) kernel_boot: KernelBoot,
+    pub(super) args: Place,
     pub(super) image: Place,
     pub(super) kernel: Place,
     pub(super) initrd: Place,
@@ -28,8 +33,12 @@ pub(super) fn kernel_boot(
 ) -> Boot {
     let at = domain.and_then(|domain| domain.descend(&["firmware", "kernelBoot"]));
     let args = at.as_ref().and_then(kernel_args);
+    let args_at = at
+        .as_ref()
+        .map_or(document.place(), |at| at.place_of("kernelArgs"));
     let Some(container) = at.as_ref().and_then(|at| at.get("container")) else {
         without_container(domain, at.as_ref(), args.is_some());
+        check_built_args(at.as_ref(), args.as_deref());
         let place = document.place();
         let kernel_boot = KernelBoot {
             source: KernelSource::Built,
@@ -37,17 +46,57 @@ pub(super) fn kernel_boot(
         };
         return Boot {
             kernel_boot,
+            args: args_at,
             image: place.clone(),
             kernel: place.clone(),
             initrd: place,
         };
     };
     let source = source(&container, folder);
+    if source == KernelSource::Built {
+        check_built_args(at.as_ref(), args.as_deref());
+    }
     Boot {
         kernel_boot: KernelBoot { source, args },
+        args: args_at,
         image: container.place_of("image"),
         kernel: container.place_of("kernelPath"),
         initrd: container.place_of("initrdPath"),
+    }
+}
+
+/// The whole command line of a guest whose document has these `kernelArgs`.
+pub(crate) fn command_line(args: Option<&str>) -> String {
+    match args {
+        Some(args) => format!("{CMDLINE} {args}"),
+        None => CMDLINE.to_owned(),
+    }
+}
+
+/// What is wrong with `args` for a kernel that reads a command line of `longest` bytes.
+pub(super) fn too_long(args: &str, longest: usize) -> Option<Fault> {
+    let length = command_line(Some(args)).len();
+    let own = length.saturating_sub(args.len());
+    let excess = length.checked_sub(longest).filter(|excess| *excess > 0)?;
+    let fault = Fault::new(format!(
+        "kernel arguments of {} bytes make a command line of {length} with what Kennel puts before them, \
+         and this kernel reads {longest}",
+        args.len()
+    ));
+    let most = longest.saturating_sub(own);
+    Some(
+        fault
+            .allowed(format!("at most {most} bytes"))
+            .hint(format!("shorten them by {excess}")),
+    )
+}
+
+fn check_built_args(kernel_boot: Option<&Cursor<'_>>, args: Option<&str>) {
+    let at = kernel_boot.and_then(|at| at.get("kernelArgs"));
+    if let (Some(at), Some(args)) = (at, args)
+        && let Some(fault) = too_long(args, LONGEST_CMDLINE)
+    {
+        at.refuse(fault);
     }
 }
 

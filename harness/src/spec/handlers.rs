@@ -2,6 +2,7 @@
 //! What a probe asks: exec, guestAgentPing, httpGet, tcpSocket.
 
 use super::NoteKind;
+use super::hosts;
 use super::ports::GuestNetwork;
 use super::probe::{Handler, HttpGet, TcpSocket, VIRT_PROBE};
 use super::problem::{Fault, quoted};
@@ -81,6 +82,16 @@ fn exec(at: &Cursor<'_>) -> Option<Handler> {
         .map(|item| item.text().map(str::to_owned))
         .collect();
     let command = command?;
+    if let Some(item) = items
+        .iter()
+        .zip(&command)
+        .find(|(_, word)| word.contains('\0'))
+    {
+        let fault = Fault::new(format!("{} has a NUL, which ends a word", quoted(item.1)));
+        item.0
+            .refuse(fault.hint("leave it out: no program can be given one"));
+        return None;
+    }
     match (command.first().map(String::as_str), items.first()) {
         (None, _) => {
             // Of another shape than a list, it has been refused already.
@@ -103,7 +114,7 @@ fn exec(at: &Cursor<'_>) -> Option<Handler> {
 }
 
 fn http_get(at: &Cursor<'_>, network: &GuestNetwork<'_>) -> Option<Handler> {
-    let (port, host) = target(at, network);
+    let (port, host) = target(at, network, false);
     let path = path(at);
     let https = scheme(at);
     let headers = headers(at);
@@ -117,13 +128,17 @@ fn http_get(at: &Cursor<'_>, network: &GuestNetwork<'_>) -> Option<Handler> {
 }
 
 fn tcp_socket(at: &Cursor<'_>, network: &GuestNetwork<'_>) -> Option<Handler> {
-    let (port, host) = target(at, network);
+    let (port, host) = target(at, network, true);
     Some(Handler::TcpSocket(TcpSocket { port: port?, host }))
 }
 
 /// Port and host. A host at fault is reported and none.
-fn target(at: &Cursor<'_>, network: &GuestNetwork<'_>) -> (Option<u16>, Option<String>) {
-    let host = host(at);
+fn target(
+    at: &Cursor<'_>,
+    network: &GuestNetwork<'_>,
+    zones: bool,
+) -> (Option<u16>, Option<String>) {
+    let host = host(at, zones);
     let port = at.require("port", "write the port to probe, such as port: 80");
     let number = port.as_ref().and_then(|at| network.port(at));
     if let (Some(at), Some(number), None) = (port, number, &host)
@@ -138,14 +153,12 @@ fn target(at: &Cursor<'_>, network: &GuestNetwork<'_>) -> (Option<u16>, Option<S
     (number, host)
 }
 
-fn host(at: &Cursor<'_>) -> Option<String> {
+/// `zones` says whether an address may have the interface that it is of.
+fn host(at: &Cursor<'_>, zones: bool) -> Option<String> {
     let at = at.get("host")?;
     let text = at.text().filter(|text| !text.is_empty())?;
-    if text.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control()) {
-        let fault = Fault::new(format!("{} is no host", quoted(text)));
-        at.refuse(fault.allowed("a host name or an IP address").hint(
-            "scheme, port and path have keys of their own; without host the guest is probed",
-        ));
+    if let Err(fault) = hosts::check(text, zones) {
+        at.refuse(fault);
         return None;
     }
     Some(text.to_owned())

@@ -2,9 +2,10 @@
 //! Whether this host can do what an accepted document asks for.
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
+use super::boot::{self, LONGEST_CMDLINE};
 use super::problem::{Fault, Place, Problem, Problems, quoted};
 use super::vmi::{Document, KernelSource, Kind};
 
@@ -75,6 +76,11 @@ impl Document {
         if let Err(fault) = check_file("kernel", kernel) {
             problems.push(self.problem(&self.places.kernel, fault));
         }
+        let args = self.vmi.kernel_boot.args.as_deref();
+        let too_long = args.and_then(|args| boot::too_long(args, longest_cmdline(kernel)));
+        if let Some(fault) = too_long {
+            problems.push(self.problem(&self.places.args, fault));
+        }
         if let Some(Err(fault)) = initrd.as_deref().map(|initrd| check_file("initrd", initrd)) {
             problems.push(self.problem(&self.places.initrd, fault));
         }
@@ -130,6 +136,26 @@ fn check_file(what: &str, path: &Path) -> Result<(), Fault> {
         return Err(Fault::new(format!("{what} {} is empty", shown(path))));
     }
     File::open(path).map(drop).map_err(failed)
+}
+
+/// How long a command line the kernel in this file reads: a bzImage says so in its header (Linux' boot
+/// protocol, 2.06 and later); for what does not, Linux' own bound holds.
+fn longest_cmdline(kernel: &Path) -> usize {
+    const MAGIC: std::ops::Range<usize> = 0x202..0x206;
+    const CMDLINE_SIZE: std::ops::Range<usize> = 0x238..0x23c;
+    let mut header = [0; CMDLINE_SIZE.end];
+    let read = File::open(kernel).and_then(|mut file| file.read_exact(&mut header));
+    if read.is_err() || header.get(MAGIC) != Some(b"HdrS") {
+        return LONGEST_CMDLINE;
+    }
+    let size = header
+        .get(CMDLINE_SIZE)
+        .and_then(|size| size.try_into().ok());
+    let size = size.map_or(0, u32::from_le_bytes);
+    usize::try_from(size)
+        .ok()
+        .filter(|size| *size > 0)
+        .unwrap_or(LONGEST_CMDLINE)
 }
 
 /// Why a file could not be used, in words.

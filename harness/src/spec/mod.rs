@@ -22,6 +22,7 @@ mod domain;
 mod duration;
 mod handlers;
 mod host;
+mod hosts;
 mod keys;
 mod metadata;
 mod nearest;
@@ -45,6 +46,8 @@ mod tests;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+
+pub(crate) use boot::{CMDLINE, command_line};
 
 pub use annotations::KNOWN as KENNEL_ANNOTATIONS;
 pub use domain::{MAX_VCPUS, MIN_MEMORY_BYTES};

@@ -31,6 +31,7 @@ pub struct Document {
 pub(super) struct Places {
     pub(super) memory: Place,
     pub(super) vcpus: Place,
+    pub(super) args: Place,
     pub(super) image: Place,
     pub(super) kernel: Place,
     pub(super) initrd: Place,

@@ -13,6 +13,8 @@ use serde_json::{Map, Value, json};
 
 pub use told::Streak;
 
+use crate::words::without_error_numbers;
+
 /// Kubernetes' two event types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Severity {
@@ -149,8 +151,12 @@ impl Said {
             object: object.to_owned(),
             severity: self.severity,
             reason: self.reason,
-            message: self.message,
-            data: self.data,
+            message: without_error_numbers(&self.message),
+            data: self
+                .data
+                .into_iter()
+                .map(|(key, value)| (key, plain(value)))
+                .collect(),
         }
     }
 
@@ -158,6 +164,19 @@ impl Said {
     #[must_use]
     pub fn event(object: &str, notice: &Notice) -> Option<Event> {
         Some(Self::of(&notice.news)?.at(object, notice.realtime_ns, notice.uptime_ns))
+    }
+}
+
+/// The figures without the system's numbers of its errors.
+fn plain(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(without_error_numbers(&text)),
+        Value::Array(items) => Value::Array(items.into_iter().map(plain).collect()),
+        Value::Object(map) => {
+            let map = map.into_iter().map(|(key, value)| (key, plain(value)));
+            Value::Object(map.collect())
+        }
+        value => value,
     }
 }
 
@@ -229,5 +248,36 @@ mod tests {
                 r#""timeout_ns":10066329600}}"#
             )
         );
+    }
+
+    #[test]
+    fn no_event_has_the_systems_error_numbers() {
+        let error = std::io::Error::from_raw_os_error(22).to_string();
+        assert!(error.contains("os error"), "{error}");
+        let said = [
+            News::NetworkDown {
+                message: error.clone(),
+            },
+            News::UplinkDown {
+                message: error.clone(),
+                retry_ns: None,
+            },
+        ];
+        let mut said: Vec<_> = said.iter().filter_map(Said::of).collect();
+        let at = "127.0.0.1:80".parse().expect("an address");
+        let conditions = json!({ "conditions": [{ "message": error }] });
+        said.extend([
+            Said::unhealthy(crate::probe::ProbeKind::Readiness, error.clone(), None),
+            Said::stopped(crate::supervisor::phase::Phase::Failed, &error, None),
+            Said::killing(&error),
+            Said::port_failed(at, 80, &error),
+            Said::normal("Ready", "").with(conditions),
+        ]);
+        assert_eq!(said.len(), 7);
+        for said in said {
+            let event = serde_json::to_string(&said.at("default/dog", 0, 0)).expect("JSON");
+            assert!(event.contains("Invalid argument"), "{event}");
+            assert!(!event.contains("os error"), "{event}");
+        }
     }
 }

@@ -150,14 +150,12 @@ impl Herald {
 
 fn agent_failed(config: &MachineConfig, error: &io::Error) -> String {
     match &config.agent_socket {
-        Some(path) if error.kind() == io::ErrorKind::AddrInUse => format!(
-            "another machine of this name listens at {}: end it, or rename this one",
-            path.display()
-        ),
-        Some(path) => format!(
-            "the guest agent's socket {} cannot be made: {error}; its directory must be on a file \
-             system that holds sockets (set XDG_RUNTIME_DIR to choose another)",
-            path.display()
+        Some(_) if error.kind() == io::ErrorKind::AddrInUse => {
+            "another machine of this name runs here: end it, or rename this one".to_owned()
+        }
+        Some(_) => format!(
+            "the guest agent's socket cannot be made: {error}; its directory must be on a file \
+             system that holds sockets (set XDG_RUNTIME_DIR to choose another)"
         ),
         None => format!("the guest agent's timer cannot be had: {error}"),
     }

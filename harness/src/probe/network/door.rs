@@ -67,8 +67,8 @@ fn is_on_link(address: IpAddr) -> bool {
 pub(super) enum Door<'a> {
     /// Through the VM process' dial socket.
     Guest { socket: &'a Path, target: Target },
-    /// From this host, to the first of these that accepts.
-    Host(Vec<IpAddr>),
+    /// From this host, to the first of these that accepts; their ports do not count.
+    Host(Vec<SocketAddr>),
 }
 
 impl Door<'_> {
@@ -100,8 +100,14 @@ fn undialled(error: &DialError, limit: Limit) -> Trouble {
     }
 }
 
+/// Whether an address is one of many links, and of none in particular.
+fn needs_interface(address: SocketAddr) -> bool {
+    matches!(address, SocketAddr::V6(address)
+        if address.ip().is_unicast_link_local() && address.scope_id() == 0)
+}
+
 /// Each address gets its share of the time that is left.
-fn from_here(addresses: &[IpAddr], port: u16, limit: Limit) -> Result<Wire, Trouble> {
+fn from_here(addresses: &[SocketAddr], port: u16, limit: Limit) -> Result<Wire, Trouble> {
     let mut trouble = Trouble::Untold("no address to connect to".to_owned());
     for (at, address) in addresses.iter().enumerate() {
         let ways = u32::try_from(addresses.len().saturating_sub(at)).unwrap_or(u32::MAX);
@@ -109,12 +115,18 @@ fn from_here(addresses: &[IpAddr], port: u16, limit: Limit) -> Result<Wire, Trou
         if share.is_zero() {
             break;
         }
-        let stream = TcpStream::connect_timeout(&SocketAddr::new(*address, port), share);
+        let mut address = *address;
+        address.set_port(port);
+        let stream = TcpStream::connect_timeout(&address, share);
         match stream.and_then(Wire::host) {
             Ok(wire) => return Ok(wire),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                 let why = format!("no connection within {}", limit.seconds());
                 trouble = Trouble::Failed(why);
+            }
+            Err(_) if needs_interface(address) => {
+                let why = "it is a link-local address, and nothing says on which interface";
+                trouble = Trouble::Failed(why.to_owned());
             }
             Err(error) => trouble = Trouble::Failed(cause(&error)),
         }

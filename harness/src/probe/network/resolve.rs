@@ -2,14 +2,14 @@
 //! Looks names up, and leaves a lookup that takes too long to itself.
 
 use std::io;
-use std::net::{IpAddr, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 
 use super::{Limit, Trouble};
 use crate::socket::cause;
 
-type Found = io::Result<Vec<IpAddr>>;
+type Found = io::Result<Vec<SocketAddr>>;
 
 /// Looks one name up, over and over.
 #[derive(Debug, Default)]
@@ -19,8 +19,8 @@ pub(super) struct Resolver {
 }
 
 impl Resolver {
-    /// The addresses of `name`.
-    pub(super) fn resolve(&mut self, name: &str, limit: Limit) -> Result<Vec<IpAddr>, Trouble> {
+    /// The addresses of `name`, with the interfaces that it names, without a port.
+    pub(super) fn resolve(&mut self, name: &str, limit: Limit) -> Result<Vec<SocketAddr>, Trouble> {
         let begun = match self.pending.take() {
             Some(pending) => Ok(pending),
             None => begin(name.to_owned()),
@@ -48,7 +48,7 @@ fn begin(name: String) -> io::Result<Receiver<Found>> {
     let (sender, receiver) = mpsc::channel();
     let look_up = move || {
         let found = (name.as_str(), 0).to_socket_addrs();
-        let found = found.map(|found| found.map(|address| address.ip()).collect());
+        let found = found.map(Iterator::collect);
         // Nobody waits for it any more.
         let _heard = sender.send(found);
     };

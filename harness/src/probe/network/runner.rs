@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Makes a probe's attempts, over the guest's network. The edge: it reads the clock and waits.
 
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -12,6 +13,7 @@ use super::door::{Door, Place};
 use super::http::Http;
 use super::resolve::Resolver;
 use super::{Limit, Outcome, tcp};
+use crate::socket::cause;
 use crate::spec::{Handler, IpFamily};
 
 /// Asks one guest for one probe, one attempt at a time.
@@ -73,7 +75,7 @@ impl NetworkRunner {
         };
         let door = match &place {
             Place::Guest(target) => question.guest(*target),
-            Place::Address(address) => Door::Host(vec![*address]),
+            Place::Address(address) => Door::Host(vec![SocketAddr::new(*address, 0)]),
             Place::Name(name) => match self.resolver.resolve(name, limit) {
                 Ok(addresses) => Door::Host(addresses),
                 Err(trouble) => return trouble.into(),
@@ -100,7 +102,7 @@ impl Question {
             let first = self.ask(ipv4, &self.guest(Target::GuestIpv4), limit);
             let second = match beside {
                 Ok(beside) => beside.join().unwrap_or_else(|_| defect()),
-                Err(error) => Outcome::Error(format!("no thread for it: {error}")),
+                Err(error) => Outcome::Error(format!("no thread for it: {}", cause(&error))),
             };
             together(first, second)
         })

@@ -248,3 +248,47 @@ fn a_name_that_nobody_has_is_a_failure() {
         "{said}"
     );
 }
+
+#[test]
+fn an_address_keeps_the_interface_that_it_is_written_with() {
+    let limit = super::Limit {
+        deadline: Instant::now() + HOUR,
+        timeout: HOUR,
+    };
+    let found = super::resolve::Resolver::default().resolve("fe80::1%lo", limit);
+    let scopes: Vec<_> = found
+        .expect("the loopback interface")
+        .into_iter()
+        .map(|address| match address {
+            std::net::SocketAddr::V6(address) => address.scope_id(),
+            std::net::SocketAddr::V4(_) => 0,
+        })
+        .collect();
+    assert!(!scopes.is_empty() && !scopes.contains(&0), "{scopes:?}");
+}
+
+#[test]
+fn no_outcome_has_the_systems_error_numbers_or_a_path_of_ours() {
+    let folder = tempfile::tempdir().unwrap();
+    let nobody = folder.path().join("a.dial");
+    let handlers = [
+        tcp(Some("fe80::1"), 80),
+        tcp(Some("255.255.255.255"), 80),
+        tcp(Some("no-such-name.invalid"), 80),
+        tcp(None, 80),
+        http("/"),
+    ];
+    for handler in handlers {
+        let time = Duration::from_secs(1);
+        let mut runner = NetworkRunner::new(handler.clone(), time, IpFamily::Ipv4, &nobody);
+        let outcome = runner.attempt(Instant::now() + HOUR);
+        let (Outcome::Failure(why) | Outcome::Error(why)) = outcome else {
+            panic!("{handler:?} came to {outcome:?}");
+        };
+        assert!(!why.contains("os error"), "{why}");
+        assert!(!why.contains("a.dial"), "{why}");
+        if handler == tcp(Some("fe80::1"), 80) {
+            assert!(why.ends_with("nothing says on which interface"), "{why}");
+        }
+    }
+}

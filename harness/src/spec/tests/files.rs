@@ -121,3 +121,48 @@ fn kernel_and_initrd_must_be_files() {
         check()
     );
 }
+
+/// With what Kennel puts before them, a kernel reads 2047 bytes.
+#[test]
+fn kernel_arguments_fit_the_kernel() {
+    let most = 2047 - super::super::command_line(Some("")).len();
+    let with_args = |count: usize| {
+        let args = format!("kernelArgs: {}\n        container:", "a".repeat(count));
+        with("container:", &args)
+    };
+    accept(&with_args(most));
+    assert_eq!(
+        super::refuse(&with_args(most + 1)),
+        [format!(
+            "vm.yaml:9: spec.domain.firmware.kernelBoot.kernelArgs: kernel arguments of {} bytes make a command line of \
+             2048 with what Kennel puts before them, and this kernel reads 2047; allowed: at most {most} bytes; \
+             shorten them by 1",
+            most + 1
+        )]
+    );
+
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let file = folder.path().join("vm.yaml");
+    let kernel = folder.path().join("k");
+    let own = "image: .\n          kernelPath: /k";
+    let said = |count: usize| {
+        let text = with_args(count).replace("image: kennel/guest", own);
+        write(&file, text.as_bytes());
+        let document = load_file(&file).expect("its length is the kernel's to bound");
+        document
+            .check_files()
+            .map_err(|problems| problems.to_string())
+    };
+    // Linux' own bound, where the file says nothing else.
+    write(&kernel, b"\x7fELF");
+    assert_eq!(said(most), Ok(()));
+    assert!(said(most + 1).is_err_and(|said| said.contains("reads 2047")));
+    // A bzImage says it itself.
+    let mut header = vec![0; 0x240];
+    header[0x202..0x206].copy_from_slice(b"HdrS");
+    header[0x238..0x23c].copy_from_slice(&100_u32.to_le_bytes());
+    write(&kernel, &header);
+    let few = most + 100 - 2047;
+    assert_eq!(said(few), Ok(()));
+    assert!(said(few + 1).is_err_and(|said| said.contains(":9: ") && said.contains("reads 100;")));
+}

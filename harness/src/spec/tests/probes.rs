@@ -497,6 +497,16 @@ fn http_gets() {
              keys of their own; without host the guest is probed",
         ),
         (
+            "host: \"10.0.2.2:80\"",
+            ".host: \"10.0.2.2:80\" is a host with a port; allowed: a host name or an IP address; \
+             write host: \"10.0.2.2\", and port: 80 beside it",
+        ),
+        (
+            "host: \"fe80::1%lo\"",
+            ".host: httpGet cannot ask \"fe80::1%lo\": no URL has an interface in its host; \
+             allowed: an address without %, or a host name; write another address of the host, or use tcpSocket",
+        ),
+        (
             "path: \"/a\\r\\nb\"",
             ".path: path \"/a\\r\\nb\" has a line break or control character; allowed: one line, such as /healthz?full",
         ),
@@ -529,6 +539,30 @@ fn http_gets() {
         let text = ready(&format!("httpGet: {{port: 80, {fields}}}"));
         assert_eq!(refusal(&text), format!("{at}{expected}"), "{text}");
     }
+}
+
+#[test]
+fn a_tcp_socket_takes_an_interface_and_needs_it() {
+    let host = |host: &str| ready(&format!("tcpSocket: {{port: 80, host: {host}}}"));
+    let vmi = accept(&host("\"fe80::1%lo\"")).vmi;
+    let probe = vmi.readiness.expect("a probe");
+    assert!(
+        matches!(probe.handler, Handler::TcpSocket(to) if to.host.as_deref() == Some("fe80::1%lo"))
+    );
+    assert_eq!(
+        refusal(&host("\"fe80::1\"")),
+        "vm.yaml:20: spec.readinessProbe.tcpSocket.host: \"fe80::1\" is a link-local address, and nothing says \
+         on which interface; write the interface behind it, as in \"fe80::1%eth0\""
+    );
+}
+
+#[test]
+fn a_word_of_a_command_with_a_nul_is_refused() {
+    let line = refusal(&ready("exec: {command: [a, \"b\\0c\"]}"));
+    assert!(
+        line.contains("exec.command[1]: \"b\\u{0}c\" has a NUL"),
+        "{line}"
+    );
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn why(error: &io::Error) -> String {
             "this machine has no such address; give one of its own, 0.0.0.0 or [::] for all"
                 .to_owned()
         }
-        _ => error.to_string(),
+        _ => crate::words::without_error_numbers(&error.to_string()),
     }
 }
 

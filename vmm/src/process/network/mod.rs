@@ -12,7 +12,6 @@ mod uplink;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -46,7 +45,7 @@ pub(super) struct Prepared {
 /// Makes the dial socket.
 pub(super) fn prepare(config: &NetworkConfig) -> Result<Prepared, String> {
     let dials = DialSocket::new(&config.dial_socket, link_loop::LISTENER, link_loop::CLIENTS)
-        .map_err(|error| dial_failed(&config.dial_socket, &error))?;
+        .map_err(|error| dial_failed(&error))?;
     Ok(Prepared {
         dials,
         uplink: Uplink::new(&config.uplink, GUEST_MAC, HOST_MAC, link_loop::UPLINK),
@@ -185,15 +184,12 @@ fn raise_descriptor_limit() {
     }
 }
 
-fn dial_failed(path: &Path, error: &io::Error) -> String {
-    let path = path.display();
+fn dial_failed(error: &io::Error) -> String {
     if error.kind() == io::ErrorKind::AddrInUse {
-        return format!(
-            "another machine of this name listens at {path}: end it, or rename this one"
-        );
+        return "another machine of this name runs here: end it, or rename this one".to_owned();
     }
     format!(
-        "the socket of the guest's ports, {path}, cannot be made: {error}; its directory must be \
+        "the socket of the guest's ports cannot be made: {error}; its directory must be \
          on a file system that holds sockets (set XDG_RUNTIME_DIR to choose another)"
     )
 }
