@@ -124,14 +124,19 @@ impl VmProcess {
         self.pid
     }
 
-    /// Sends a command.
+    /// Sends a command. It waits for no process that reads none: the supervisor has others.
     ///
     /// # Errors
     ///
-    /// The process is gone.
+    /// The process is gone, or has so many commands to read that it takes no more.
     pub fn tell(&mut self, command: &Command) -> io::Result<()> {
         let mut line = serde_json::to_vec(command)?;
         line.push(b'\n');
+        // The kernel calls a socket writable while most of its buffer is free: a line is taken whole.
+        let mut ends = [PollFd::new(&self.socket, PollFlags::OUT)];
+        if poll(&mut ends, Some(&Timespec::default()))? == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         self.socket.write_all(&line)
     }
 
@@ -288,6 +293,16 @@ mod tests {
         assert!(!ends_within(&pidfd, &Timespec::default()).expect("a poll"));
         drop(input);
         end(&pidfd).expect("it ends with its input");
+    }
+
+    #[test]
+    fn process_that_reads_no_command_holds_up_nobody() {
+        let mut process = stubborn();
+        let (ours, _unread) = UnixStream::pair().expect("sockets");
+        process.socket = ours;
+        let refused = (0..1_000_000).find_map(|_| process.tell(&Command::Resume).err());
+        let kind = refused.map(|error| error.kind());
+        assert_eq!(kind, Some(io::ErrorKind::WouldBlock));
     }
 
     #[test]

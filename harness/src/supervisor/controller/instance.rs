@@ -331,6 +331,9 @@ impl Instance {
         if let Some(step) = step {
             self.step(step, acts);
         }
+        for token in self.probes.ask_again(now) {
+            self.tell(Command::Sync { token }, acts);
+        }
         for question in self.probes.due(now) {
             self.ask(question, acts);
         }

@@ -44,7 +44,12 @@ struct Held {
     outcome: Outcome,
     token: u64,
     since: Moment,
+    /// When the VM process was asked last.
+    asked: Moment,
 }
+
+/// How long an answer is waited for before the VM process is asked again: it may have taken no command.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
 
 /// An answer that takes longer comes from a VM process that did not run: neither did its guest.
 const LONGEST_SYNC: Duration = Duration::from_secs(1);
@@ -186,7 +191,10 @@ impl Probes {
         let suspended = workers.clone().any(Worker::is_suspended);
         let excused = self.frozen.filter(|_| suspended && self.paused.is_none());
         let thaw = excused.map(|since| since.after(LONGEST_FREEZE));
-        workers.filter_map(Worker::next_due).chain(thaw).min()
+        let held = self.probes.iter().filter_map(|it| it.held.as_ref());
+        let silent = held.map(|held| held.asked.after(ASK_AGAIN));
+        let due = workers.filter_map(Worker::next_due).chain(thaw);
+        due.chain(silent).min()
     }
 
     /// The attempts to begin now. One that succeeds without being made is over already: a success
@@ -240,8 +248,21 @@ impl Probes {
             outcome,
             token: self.syncs,
             since: now,
+            asked: now,
         });
         Some(self.syncs)
+    }
+
+    /// The tokens with which the VM process is to be asked again.
+    pub(super) fn ask_again(&mut self, now: Moment) -> Vec<u64> {
+        let held = self.probes.iter_mut().filter_map(|it| it.held.as_mut());
+        let silent = held.filter(|held| held.asked.after(ASK_AGAIN) <= now);
+        silent
+            .map(|held| {
+                held.asked = now;
+                held.token
+            })
+            .collect()
     }
 
     /// The VM process has answered: the failure that waited for this, and whose it is.

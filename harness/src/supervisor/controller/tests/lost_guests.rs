@@ -159,6 +159,23 @@ fn a_failure_is_forgiven_if_the_vm_process_did_not_run() {
 }
 
 #[test]
+fn a_vm_process_that_does_not_answer_is_asked_again() {
+    let mut hand = asked();
+    let token = hand.fails(0, ProbeKind::Liveness, 1, Outcome::Failure("late".into()));
+    let token = token.expect("it asks");
+    let again = format!("tell Sync {{ token: {token} }}");
+    for _ in 0..3 {
+        hand.later(Duration::from_millis(9_999));
+        assert!(!hand.wants().contains(&again), "{:?}", hand.wants());
+        hand.later(Duration::from_millis(1));
+        assert!(hand.wants().contains(&again), "{:?}", hand.wants());
+    }
+    hand.news(0, News::Synced { token });
+    hand.later(Duration::from_secs(10));
+    assert!(!hand.wants().contains(&again), "{:?}", hand.wants());
+}
+
+#[test]
 fn merged_notices_are_told_with_their_counts_and_void_one_attempt() {
     let mut hand = asked();
     hand.loses(Loss::Reset(ResetCause::TripleFault, 300));
