@@ -12,6 +12,7 @@ mod outputs;
 mod registers;
 mod resets;
 mod robustness;
+mod silence;
 mod stops;
 mod supervised;
 
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         network::tests(),
         robustness::tests(),
         stops::tests(),
+        silence::tests(),
         agent::tests(),
         bad_input::tests(),
         supervised::tests(),

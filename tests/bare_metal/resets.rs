@@ -211,8 +211,8 @@ fn soft_off() {
     assert!(!machine.log().iter().any(went_on));
 }
 
-/// Event loop, console, log, notices, loader, one vCPU.
-const THREADS: usize = 6;
+/// Event loop, console, log, notices, ports, loader, one vCPU.
+const THREADS: usize = 7;
 
 /// What a process holds.
 #[derive(Debug, PartialEq, Eq)]

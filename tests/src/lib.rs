@@ -15,6 +15,7 @@ pub mod machine;
 pub mod mini_agent;
 pub mod payload;
 pub mod rogue_guest;
+pub mod silencer;
 pub mod stage_1;
 pub mod tier;
 pub mod web_guest;

@@ -2,6 +2,7 @@
 //! A machine under test: a VM process, what it tells and what its guest prints.
 
 use std::io::{BufRead, BufReader};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -170,7 +171,31 @@ impl Machine {
         Self::spawn(config)
     }
 
-    fn config(kernel: &Path, cmdline: &str) -> MachineConfig {
+    /// Starts this machine with its console and its log at outputs of the caller's.
+    ///
+    /// # Panics
+    ///
+    /// The machine cannot be started.
+    #[must_use]
+    pub fn start_into(config: MachineConfig, console: OwnedFd, log: OwnedFd) -> Self {
+        let (sender, seen) = channel();
+        Self::spawn_into(config, console.into(), log.into(), sender, seen)
+    }
+
+    /// Starts this machine with its log at an output of the caller's.
+    ///
+    /// # Panics
+    ///
+    /// The machine cannot be started.
+    #[must_use]
+    pub fn start_logging_to(config: MachineConfig, log: OwnedFd) -> Self {
+        let (sender, seen) = channel();
+        Self::spawn_into(config, tap(sender.clone()), log.into(), sender, seen)
+    }
+
+    /// A small machine that boots this kernel.
+    #[must_use]
+    pub fn config(kernel: &Path, cmdline: &str) -> MachineConfig {
         MachineConfig {
             memory_bytes: 16 << 20,
             vcpus: 1,
@@ -184,17 +209,28 @@ impl Machine {
         }
     }
 
+    fn spawn(config: MachineConfig) -> Self {
+        let (sender, seen) = channel();
+        Self::spawn_into(config, tap(sender.clone()), Stdio::inherit(), sender, seen)
+    }
+
     #[expect(
         clippy::expect_used,
         reason = "a test that cannot start its machine has failed"
     )]
-    fn spawn(config: MachineConfig) -> Self {
-        let (sender, seen) = channel();
+    fn spawn_into(
+        config: MachineConfig,
+        output: Stdio,
+        log: Stdio,
+        sender: Sender<Seen>,
+        seen: Receiver<Seen>,
+    ) -> Self {
         let console = ConsoleEnds {
             input: Stdio::null(),
-            output: tap(sender.clone()),
+            output,
         };
-        let process = VmProcess::start(config, console, sender).expect("a VM process");
+        let say = move |word| sender.send(Seen::from(word)).is_ok();
+        let process = VmProcess::start_logging_to(config, console, log, say).expect("a VM process");
         Self {
             process,
             seen,

@@ -25,12 +25,14 @@ impl VirtioConsole {
         Self::in_slot(Console::new(), slot, bar, lines)
     }
 
-    /// One round of ring work; what the guest printed is appended to `printed`.
-    pub fn process(&self, memory: &GuestRam, printed: &mut Vec<u8>) -> ConsoleEffects {
+    /// One round of ring work; what the guest printed is appended to `printed`. Whether the device was
+    /// reset since the round before, which came before all that the round tells of.
+    pub fn process(&self, memory: &GuestRam, printed: &mut Vec<u8>) -> (bool, ConsoleEffects) {
         let mut device = self.lock();
+        let was_reset = self.take_reset();
         let effects = device.process(memory, printed);
         self.interrupt(effects.interrupts);
-        effects
+        (was_reset, effects)
     }
 
     /// Takes what the agent has said, as far as `data` has room.

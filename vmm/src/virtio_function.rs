@@ -101,10 +101,11 @@ impl<D: VirtioDevice> VirtioFunction<D> {
 
     fn apply(&self, effects: AccessEffects) -> ConfigEffects {
         self.interrupt(effects.interrupts);
-        if effects.driver == Some(DriverChange::Reset) {
+        let was_reset = effects.driver == Some(DriverChange::Reset);
+        if was_reset {
             self.was_reset.store(true, Ordering::Release);
         }
-        if effects.work {
+        if effects.work || was_reset {
             self.wake();
         }
         // A machine that is reset has no KVM VM, and its BARs are not decoded in the next one.

@@ -87,6 +87,20 @@ impl VmProcess {
         console: ConsoleEnds,
         say: impl FnMut(Word) -> bool + Send + 'static,
     ) -> io::Result<Self> {
+        Self::start_logging_to(config, console, Stdio::inherit(), say)
+    }
+
+    /// The same with its log lines at `log`.
+    ///
+    /// # Errors
+    ///
+    /// The process cannot be started.
+    pub fn start_logging_to(
+        config: MachineConfig,
+        console: ConsoleEnds,
+        log: Stdio,
+        say: impl FnMut(Word) -> bool + Send + 'static,
+    ) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         let reader = ours.try_clone()?;
         let mut program = Program::new(THIS_PROGRAM);
@@ -94,7 +108,8 @@ impl VmProcess {
             .arg(SUBCOMMAND)
             .arg0("kennel")
             .stdin(console.input)
-            .stdout(console.output);
+            .stdout(console.output)
+            .stderr(log);
         let mapping = FdMapping {
             parent_fd: OwnedFd::from(theirs),
             child_fd: CONTROL_FD,

@@ -23,6 +23,8 @@ pub const SYNC_RETRY_NS: u64 = 500_000_000;
 
 /// How much is kept of what an agent says that cannot be asked anything, in characters.
 const REFUSAL_SHOWN: usize = 200;
+/// What nobody has asked for is kept up to so many bytes: more than any answer to a sync has.
+pub const UNASKED_BYTES: usize = 16 << 10;
 const DELIMITED: &str = "guest-sync-delimited";
 
 /// What was heard.
@@ -79,6 +81,8 @@ struct Awaited {
     /// It has been sent once so many bytes of the stream have.
     sent_at: u64,
     silent: bool,
+    /// Nobody wants its answer any more.
+    unwanted: bool,
 }
 
 /// One end of a channel.
@@ -160,6 +164,12 @@ impl Dialogue {
         self.refusal.as_deref()
     }
 
+    /// Bytes of an unfinished message that are kept.
+    #[must_use]
+    pub const fn held(&self) -> usize {
+        self.framer.held()
+    }
+
     /// What came and was nobody's, in messages.
     #[must_use]
     pub const fn strays(&self) -> u64 {
@@ -188,6 +198,7 @@ impl Dialogue {
             tag,
             sent_at: self.pushed,
             silent,
+            unwanted: false,
         });
         if silent {
             // The agent works in order: a sync that is answered says that the request is done.
@@ -197,6 +208,9 @@ impl Dialogue {
 
     /// Nobody wants the answer any more. True if the request had not left yet: then it never will.
     pub fn withdraw(&mut self, now: u64) -> bool {
+        if let Some(awaited) = &mut self.awaited {
+            awaited.unwanted = true;
+        }
         let sent = self.pushed.saturating_sub(as_u64(self.output.len()));
         let left = |awaited: &Awaited| awaited.sent_at <= sent;
         if self.awaited.as_ref().is_none_or(left) {
@@ -271,10 +285,15 @@ impl Dialogue {
 
     /// Listens, until something is heard or `input` is used up.
     pub fn hear(&mut self, input: &mut &[u8], now: u64) -> Option<Heard> {
-        while let Some(frame) = self.framer.next(input) {
+        while let Some(frame) = self.next_frame(input) {
             let heard = match frame {
                 Frame::Object { bytes, delimited } => self.object(&bytes, delimited, now),
                 Frame::Reset { discarded: 0 } => None,
+                // It may have been the answer, which is not read for that.
+                Frame::Garbage { .. } if self.awaits_what_nobody_wants() => {
+                    self.resync(now);
+                    None
+                }
                 Frame::Reset { .. } | Frame::Garbage { .. } => {
                     self.stray(now);
                     None
@@ -285,6 +304,23 @@ impl Dialogue {
             }
         }
         None
+    }
+
+    fn awaits_what_nobody_wants(&self) -> bool {
+        self.awaited
+            .as_ref()
+            .is_some_and(|awaited| awaited.unwanted)
+    }
+
+    fn next_frame(&mut self, input: &mut &[u8]) -> Option<Frame> {
+        let wanted = |awaited: &Awaited| !awaited.unwanted && !awaited.silent;
+        let worth = if self.awaited.as_ref().is_some_and(wanted) {
+            usize::MAX
+        } else {
+            UNASKED_BYTES
+        };
+        self.framer.keep_at_most(worth);
+        self.framer.next(input)
     }
 
     fn object(&mut self, bytes: &[u8], delimited: bool, now: u64) -> Option<Heard> {

@@ -72,6 +72,8 @@ enum State {
 #[derive(Debug)]
 pub struct Framer {
     limits: Limits,
+    /// Bytes of an object that are worth keeping: at most [`Limits::bytes`].
+    worth: usize,
     state: State,
     object: Vec<u8>,
     nesting: usize,
@@ -102,6 +104,7 @@ impl Framer {
     pub const fn new(limits: Limits) -> Self {
         Self {
             limits,
+            worth: limits.bytes,
             state: State::Between,
             object: Vec::new(),
             nesting: 0,
@@ -114,6 +117,11 @@ impl Framer {
     /// Forgets what is unfinished: another stream begins.
     pub fn restart(&mut self) {
         *self = Self::new(self.limits);
+    }
+
+    /// From here on, an object that is longer is skipped as if it exceeded the limits.
+    pub fn keep_at_most(&mut self, bytes: usize) {
+        self.worth = bytes.min(self.limits.bytes);
     }
 
     /// Bytes of an unfinished object that are kept.
@@ -138,7 +146,7 @@ impl Framer {
             match step {
                 Step::Go | Step::TooMuch => {
                     let length = self.object.len().saturating_add(after.saturating_sub(kept));
-                    let too_much = matches!(step, Step::TooMuch) || length > self.limits.bytes;
+                    let too_much = matches!(step, Step::TooMuch) || length > self.worth;
                     if !self.in_object() {
                         kept = after;
                     } else if too_much {

@@ -251,6 +251,12 @@ impl Multiplexer {
         self.dialogue.is_open()
     }
 
+    /// Bytes of an unfinished message from the guest that are kept.
+    #[must_use]
+    pub const fn held(&self) -> usize {
+        self.dialogue.held()
+    }
+
     /// Messages from the guest that were nobody's answer.
     #[must_use]
     pub const fn strays(&self) -> u64 {

@@ -14,7 +14,8 @@ mod event_loop;
 mod listener;
 pub mod network;
 mod notices;
-mod serial_ports;
+mod ports;
+mod ports_loop;
 mod teller;
 mod worker;
 
@@ -40,6 +41,7 @@ use console_input::ConsoleInput;
 use control::Reader;
 use event_loop::EventLoop;
 use network::Network;
+use ports::Ports;
 use teller::Teller;
 
 /// How long the process of an ended machine waits for those who read console, log and notices.
@@ -98,8 +100,8 @@ fn run_machine(
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let agent = AgentSocket::new(
         config.agent_socket.as_deref(),
-        event_loop::LISTENER,
-        event_loop::CLIENTS,
+        ports_loop::LISTENER,
+        ports_loop::CLIENTS,
     )
     .map_err(|error| agent_failed(&config, &error))?;
     let network = config.network.as_ref().map(network::prepare).transpose()?;
@@ -108,11 +110,12 @@ fn run_machine(
     machine.power_on(&mut tell).map_err(|error| text(&error))?;
 
     let network = network
-        .map(|prepared| Network::start(prepared, &machine, link_news(&teller, &machine)))
+        .map(|prepared| Network::start(prepared, &machine, thread_news(&teller, &machine)))
         .transpose()?;
-    let mut manager = EventManager::new().map_err(|error| format!("no event loop: {error}"))?;
     let input = ConsoleInput::standard_input();
-    let mut events = EventLoop::new(machine, reader, Herald { teller, network }, input, agent);
+    let ports = Ports::start(&machine, agent, input, thread_news(&teller, &machine))?;
+    let mut manager = EventManager::new().map_err(|error| format!("no event loop: {error}"))?;
+    let mut events = EventLoop::new(machine, reader, Herald { teller, network }, ports);
     events.obey(commands);
     let id = manager.add_subscriber(events);
     loop {
@@ -127,8 +130,8 @@ fn run_machine(
     }
 }
 
-/// What the link's thread has to tell, dated in VM time.
-fn link_news(teller: &Teller, machine: &Machine) -> network::Tell {
+/// What a thread beside the loop has to tell, dated in VM time.
+fn thread_news(teller: &Teller, machine: &Machine) -> network::Tell {
     let (teller, clock) = (teller.clone(), Arc::clone(&machine.board().clock));
     Arc::new(move |news| teller.tell(notice(clock.now(), news)))
 }

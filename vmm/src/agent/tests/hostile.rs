@@ -4,6 +4,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::agent::dialogue::UNASKED_BYTES;
 use crate::agent::{LOST, QUEUED_REQUESTS, UNREAD_BYTES};
 
 #[test]
@@ -187,4 +188,43 @@ fn refusals_do_not_pile_up_for_one_that_does_not_read() {
     assert!(world.sockets[&ClientId(0)].held);
     let unread = world.mux.client_output(ClientId(0)).len();
     assert!(unread < UNREAD_BYTES + 1000, "{unread}");
+}
+
+/// The beginning of a message without end, with this tag.
+fn endless(world: &mut World, chunks: usize) -> usize {
+    let mut held = 0;
+    world.guest_says(b"{\"return\": \"");
+    for _ in 0..chunks {
+        world.guest_says(&[b'x'; 1 << 16]);
+        held = held.max(world.mux.held());
+    }
+    held
+}
+
+#[test]
+fn what_nobody_awaits_is_not_kept() {
+    let mut world = World::running(1);
+    assert!(endless(&mut world, 512) <= UNASKED_BYTES);
+    // Nor while the agent is being put in step.
+    world.guest_says(b"\"}\n");
+    world.ask(0, &mark("later", 1));
+    assert!(endless(&mut world, 512) <= UNASKED_BYTES);
+    world.guest_says(b"\"}\n");
+    world.run();
+    assert_eq!(world.replies(0), [answer("later", 1)]);
+}
+
+#[test]
+fn an_answer_whose_client_has_gone_is_not_kept() {
+    let mut world = World::running(2);
+    world.ask(0, &mark("gone", 1));
+    world.deliver(usize::MAX);
+    assert!(endless(&mut world, 4) > UNASKED_BYTES, "it is awaited");
+    world.hang_up(0);
+    world.guest_says(b"x");
+    assert_eq!(world.mux.held(), 0);
+    world.guest_says(b"\"}\n");
+    world.ask(1, &mark("next", 2));
+    world.run();
+    assert_eq!(world.replies(1), [answer("next", 2)]);
 }
