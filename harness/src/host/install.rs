@@ -24,6 +24,16 @@ pub enum InstallError {
         /// Their packages.
         packages: String,
     },
+    /// The package is there, and the program is not found.
+    #[error(
+        "{packages} is installed, and {program} is not in PATH; add its directory, such as /usr/sbin"
+    )]
+    NotInPath {
+        /// The program.
+        program: String,
+        /// The packages.
+        packages: String,
+    },
     /// apt-get failed.
     #[error(
         "cannot install {packages}: `{command}`: {reason}; check the network and the sources in /etc/apt"
@@ -92,7 +102,16 @@ pub fn provide(wanted: &[(&str, &str)], told: &dyn Fn(&str)) -> Result<(), Insta
         apt_get(&["update"], &packages)?;
         apt_get(&install, &packages)?;
     }
-    Ok(())
+    match programs
+        .iter()
+        .find(|program| find_program(program).is_none())
+    {
+        None => Ok(()),
+        Some(program) => Err(InstallError::NotInPath {
+            program: (*program).to_owned(),
+            packages: packages.join(", "),
+        }),
+    }
 }
 
 fn apt_get(args: &[&str], packages: &[&str]) -> Result<(), InstallError> {

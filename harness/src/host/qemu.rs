@@ -55,7 +55,9 @@ pub(super) fn provide(told: &dyn Fn()) -> Result<PathBuf, BoxError> {
     let provided = install::provide(&[(PROGRAM, PACKAGE)], &|_| told());
     provided.map_err(|error| match error {
         InstallError::Missing { .. } => BoxError::NoQemu,
-        failed @ InstallError::Failed { .. } => BoxError::Install(failed),
+        failed @ (InstallError::Failed { .. } | InstallError::NotInPath { .. }) => {
+            BoxError::Install(failed)
+        }
     })?;
     find().ok_or(BoxError::NoQemu)
 }
