@@ -186,5 +186,8 @@ pub(super) fn ports(image: &Image) {
     machine.news("the end", |news| {
         (*news == News::Ended(Ending::Stopped)).then_some(())
     });
+    // The news comes before the process has ended.
+    let ended = machine.orphaned();
+    assert!(ended.code().is_some(), "{ended}");
     assert!(!socket.exists(), "the socket went with the machine");
 }
