@@ -26,7 +26,7 @@ pub(crate) fn tests() -> Vec<LinuxCase> {
     });
     let needs = sizes.map(|(_, _, memory, _)| match memory {
         "5Gi" => Need::SMALL.memory((5 << 10) + 512),
-        "1Gi" => Need::SMALL.memory((1 << 10) + 512),
+        // Of 1 GiB a guest touches a third.
         _ => Need::SMALL,
     });
     let tests = group("boots", cases).into_iter().zip(needs);

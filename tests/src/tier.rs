@@ -103,11 +103,14 @@ pub fn run_on<C: 'static>(
 ) -> ExitCode {
     // Those for which there is no room yet wait in threads of their own.
     args.test_threads.get_or_insert(cases.len().max(1));
-    let trial = |case: Case<C>| {
+    let trial = |(rank, case): (usize, Case<C>)| {
         let workers = workers.clone();
-        Trial::ignorable_test(case.name.clone(), move || run_case(name, &workers, &case))
+        Trial::ignorable_test(case.name.clone(), move || {
+            run_case(name, &workers, rank, &case)
+        })
     };
-    let conclusion = libtest_mimic::run(&args, cases.into_iter().map(trial).collect());
+    let trials = cases.into_iter().enumerate().map(trial);
+    let conclusion = libtest_mimic::run(&args, trials.collect());
     if args.list {
         return conclusion.exit_code();
     }
@@ -127,14 +130,19 @@ pub fn run_on<C: 'static>(
     }
 }
 
-fn run_case<C>(tier: &str, workers: &Workers, case: &Case<C>) -> Result<Completion, Failed> {
+fn run_case<C>(
+    tier: &str,
+    workers: &Workers,
+    rank: usize,
+    case: &Case<C>,
+) -> Result<Completion, Failed> {
     let installing = |packages: &str| eprintln!("tier {tier}: installing {packages}");
     if let Err(error) = host::provide(case.programs, &installing) {
         return cannot_run(tier, &case.name, Obstacle(error.to_string()));
     }
-    match workers.run(&case.name, case.need)? {
+    match workers.run(&case.name, rank, case.need)? {
         None => Ok(Completion::Completed),
-        Some(why) => cannot_run(tier, &case.name, Obstacle(why)),
+        Some(obstacle) => cannot_run(tier, &case.name, obstacle),
     }
 }
 

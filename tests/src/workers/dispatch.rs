@@ -26,6 +26,8 @@ struct Worker {
 #[derive(Debug)]
 struct Entry<T> {
     case: String,
+    /// Of several that need as much, the first goes first.
+    rank: usize,
     need: Need,
     ticket: T,
     /// The worker that runs it.
@@ -62,9 +64,10 @@ impl<T> Dispatch<T> {
     }
 
     /// A case that waits from now on.
-    pub(super) fn submit(&mut self, case: &str, need: Need, ticket: T) {
+    pub(super) fn submit(&mut self, case: &str, rank: usize, need: Need, ticket: T) {
         self.entries.push(Entry {
             case: case.to_owned(),
+            rank,
             need,
             ticket,
             at: None,
@@ -151,10 +154,9 @@ impl<T> Dispatch<T> {
             let waiting = self.entries.iter_mut();
             let fitting =
                 waiting.filter(|entry| entry.at.is_none() && fits(entry.need.within(whole), room));
-            // Of several that need as much, the first.
-            let most = fitting.rev().max_by_key(|entry| {
+            let most = fitting.max_by_key(|entry| {
                 let need = entry.need.within(whole);
-                (need.lanes, need.memory_mib)
+                (need.lanes, need.memory_mib, Reverse(entry.rank))
             })?;
             most.at = Some(worker);
             Some((worker, most.case.clone()))

@@ -15,6 +15,7 @@ use super::answer::{Answer, Outcome};
 use super::case::Need;
 use super::dispatch::{Dispatch, Step};
 use super::serve::SERVE;
+use crate::tier::Obstacle;
 
 /// Where workers are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,15 +83,16 @@ impl Workers {
         }))
     }
 
-    /// Runs a case when a worker has room for it.
+    /// Runs a case when a worker has room for it; of several that need as much, the one of the lowest rank is first. Gives
+    /// the obstacle if it cannot run here.
     ///
     /// # Errors
     ///
-    /// It failed; everything that it wrote. Or it cannot run here: [`Ok`] with the reason.
-    pub fn run(&self, case: &str, need: Need) -> Result<Option<String>, String> {
+    /// It failed; everything that it wrote.
+    pub fn run(&self, case: &str, rank: usize, need: Need) -> Result<Option<Obstacle>, String> {
         let (ticket, outcome) = channel();
         let mut state = self.0.lock();
-        state.dispatch.submit(case, need, ticket);
+        state.dispatch.submit(case, rank, need, ticket);
         self.0.go_on(&mut state);
         drop(state);
         match outcome.recv() {
@@ -100,7 +102,7 @@ impl Workers {
                 }
                 Ok(None)
             }
-            Ok(Outcome::CannotRun(why)) => Ok(Some(why)),
+            Ok(Outcome::CannotRun(why)) => Ok(Some(Obstacle(why))),
             Ok(Outcome::Failed(why)) => Err(why),
             Err(_) => Err("nobody ran it".to_owned()),
         }

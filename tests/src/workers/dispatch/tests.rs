@@ -23,8 +23,9 @@ fn shown(steps: Vec<Step<usize>>) -> String {
 
 fn dispatch(needs: &[(&str, Need)]) -> Dispatch<usize> {
     let mut dispatch = Dispatch::new(&[BIG, LITTLE]);
-    for (ticket, (case, need)) in needs.iter().enumerate() {
-        dispatch.submit(case, *need, ticket);
+    // They come in any order.
+    for (rank, (case, need)) in needs.iter().enumerate().rev() {
+        dispatch.submit(case, rank, *need, rank);
     }
     dispatch
 }
@@ -44,9 +45,9 @@ fn no_more_workers_start_than_there_are_cases() {
     let mut one = dispatch(&[("a", SMALL)]);
     assert_eq!(shown(one.steps()), "start 0");
     assert_eq!(shown(one.steps()), "");
-    one.submit("b", SMALL, 1);
+    one.submit("b", 1, SMALL, 1);
     assert_eq!(shown(one.steps()), "start 1");
-    one.submit("c", SMALL, 2);
+    one.submit("c", 2, SMALL, 2);
     assert_eq!(shown(one.steps()), "", "there are but two");
 }
 
@@ -92,9 +93,9 @@ fn what_needs_most_comes_first_and_only_where_it_fits() {
 fn nothing_is_beside_what_is_to_be_alone() {
     let mut cases = running(&[("a", SMALL), ("b", SMALL), ("x", SMALL.alone())]);
     assert_eq!(shown(cases.steps()), "x at 1, a at 0, b at 0");
-    cases.submit("y", SMALL.alone(), 3);
-    cases.submit("c", SMALL, 4);
-    cases.submit("d", SMALL, 5);
+    cases.submit("y", 3, SMALL.alone(), 3);
+    cases.submit("c", 4, SMALL, 4);
+    cases.submit("d", 5, SMALL, 5);
     assert_eq!(shown(cases.steps()), "c at 0");
     cases.ended("x");
     assert_eq!(shown(cases.steps()), "y at 1");
@@ -103,18 +104,18 @@ fn nothing_is_beside_what_is_to_be_alone() {
 #[test]
 fn a_worker_that_is_lost_gives_back_its_cases_and_its_own_go_with_it() {
     let mut cases = running(&[("a", SMALL), ("b", SMALL)]);
-    cases.submit("huge", SMALL.memory(9000), 2);
+    cases.submit("huge", 2, SMALL.memory(9000), 2);
     assert_eq!(
         shown(cases.steps()),
         "no huge 2, a at 1, b at 0",
         "no worker is so large"
     );
-    cases.submit("big", SMALL.memory(6800), 3);
-    cases.submit("c", SMALL, 4);
+    cases.submit("big", 3, SMALL.memory(6800), 3);
+    cases.submit("c", 4, SMALL, 4);
     assert_eq!(shown(cases.steps()), "c at 1");
     assert_eq!(cases.lost(0), [("b".to_owned(), 1)]);
     assert_eq!(shown(cases.steps()), "no big 3");
     assert_eq!(cases.lost(1), [("a".to_owned(), 0), ("c".to_owned(), 4)]);
-    cases.submit("d", SMALL, 5);
+    cases.submit("d", 5, SMALL, 5);
     assert_eq!(shown(cases.steps()), "no d 5", "none comes back");
 }
