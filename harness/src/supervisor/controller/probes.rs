@@ -239,9 +239,16 @@ impl Probes {
             .probes
             .iter_mut()
             .find(|it| it.worker.kind() == probe)?;
-        it.worker
-            .in_flight()
-            .filter(|attempt| attempt.number == number)?;
+        let attempt = it.worker.in_flight()?;
+        if attempt.number != number {
+            return None;
+        }
+        // Attempts end at their deadline, unless all of Kennel was stopped.
+        let outcome = if now.since(attempt.deadline) > LONGEST_SYNC {
+            Outcome::Error("this host did not run Kennel meanwhile".to_owned())
+        } else {
+            outcome
+        };
         self.syncs = self.syncs.saturating_add(1);
         it.held = Some(Held {
             number,

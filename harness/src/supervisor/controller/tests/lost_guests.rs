@@ -158,6 +158,21 @@ fn a_failure_is_forgiven_if_the_vm_process_did_not_run() {
     assert_eq!(hand.wants(), ["attempt 2"], "the next, at once");
 }
 
+/// As the freezer of a control group does it.
+#[test]
+fn a_failure_is_forgiven_if_all_of_kennel_did_not_run() {
+    for (late, reasons) in [
+        (Duration::from_secs(2), &["Unhealthy", "Killing"][..]),
+        (Duration::from_millis(2_001), &["Unhealthy"]),
+    ] {
+        let mut hand = asked();
+        // The deadline is one second away.
+        hand.now = hand.now.after(late);
+        hand.probed(1, Outcome::Failure("no answer within 1 s".into()));
+        assert_eq!(hand.reasons(), reasons, "{late:?}");
+    }
+}
+
 #[test]
 fn a_vm_process_that_does_not_answer_is_asked_again() {
     let mut hand = asked();
