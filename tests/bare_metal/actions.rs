@@ -23,6 +23,8 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("none_bites_again_one_timeout_later", none),
         test("disarm_bites_once", disarm),
         test("pretimeout_tells_and_injects", pretimeout),
+        test("pretimeout_spares_a_healthy_guest", no_pretimeout),
+        test("arming_is_told_in_each_boot", arming),
     ]
 }
 
@@ -134,25 +136,74 @@ fn disarm() {
     assert_eq!((watchdog.bites, watchdog.time_left_ns), (1, None));
 }
 
+/// That long before the bite to a nanosecond, and a quarter of the timeout at most. The machine goes on, as a busy one may
+/// reach the first bite before it comes to the pretimeout.
 fn pretimeout() {
+    for (lead, expected) in [(None, TIMEOUT_NS / 4), (Some(90_000_000), 90_000_000)] {
+        let config = WatchdogConfig {
+            pretimeout: PretimeoutAction::InjectNmi,
+            pretimeout_lead: lead.map(Duration::from_nanos),
+            ..watchdog(WatchdogAction::None)
+        };
+        let mut machine = Machine::start('n', Some(config));
+        let (notice, (lead_ns, lateness_ns)) = machine.news("pretimeout", |news| match news {
+            News::Pretimeout {
+                lead_ns,
+                lateness_ns,
+                nmi: true,
+            } => Some((*lead_ns, *lateness_ns)),
+            _ => None,
+        });
+        assert_eq!(lead_ns, expected);
+        let (due, _) = bite(&mut machine);
+        assert_eq!(due - (notice.uptime_ns - lateness_ns), expected);
+        // The console and the notices come by two ways, in either order.
+        if !machine.log().contains(&Seen::Line("nmi".into())) {
+            machine.line("nmi");
+        }
+    }
+}
+
+/// What is pinged often enough never sees it.
+fn no_pretimeout() {
     let config = WatchdogConfig {
         pretimeout: PretimeoutAction::InjectNmi,
         ..watchdog(WatchdogAction::Poweroff)
     };
-    let mut machine = Machine::start('n', Some(config));
-    let (stage_1, nmi) = machine.news("pretimeout", |news| match news {
-        News::Pretimeout { nmi, lateness_ns } => Some((*nmi, *lateness_ns)),
+    let mut machine = Machine::start('a', Some(config));
+    machine.line("pinging");
+    let (armed, timeout_ns) = machine.news("arming", |news| match news {
+        News::WatchdogArmed { timeout_ns } => Some(*timeout_ns),
         _ => None,
     });
-    assert!(nmi.0);
-    let (due, _) = bite(&mut machine);
-    assert_eq!(
-        due - (stage_1.uptime_ns - nmi.1),
-        TIMEOUT_NS / 2,
-        "stage 2 follows stage 1"
-    );
-    // The console and the notices come by two ways, in either order.
-    if !machine.log().contains(&Seen::Line("nmi".into())) {
-        machine.line("nmi");
+    let ends = armed.uptime_ns + 3 * timeout_ns;
+    loop {
+        machine.tell(&Command::Status);
+        let (notice, _) = machine.news("status", |news| match news {
+            News::Status(status) => status.watchdog,
+            _ => None,
+        });
+        if notice.uptime_ns > ends {
+            break;
+        }
+    }
+    let pretimeout = |seen: &Seen| match seen {
+        Seen::Notice(notice) => matches!(notice.news, News::Pretimeout { .. }),
+        _ => false,
+    };
+    assert!(!machine.log().iter().any(pretimeout), "{:?}", machine.log());
+}
+
+fn arming() {
+    let mut machine = Machine::start('l', Some(watchdog(WatchdogAction::Reset)));
+    for _ in 0..2 {
+        let (_, timeout_ns) = machine.news("arming", |news| match news {
+            News::WatchdogArmed { timeout_ns } => Some(*timeout_ns),
+            _ => None,
+        });
+        assert_eq!(timeout_ns, TIMEOUT_NS);
+        machine.news("reset", |news| {
+            matches!(news, News::Reset { .. }).then_some(())
+        });
     }
 }

@@ -96,6 +96,7 @@ fn serve_timer(board: &Board) {
 /// What the watchdog told since; nothing else asked for anything.
 fn events(board: &Board) -> Vec<Event> {
     let requests = std::iter::from_fn(|| board.mailbox.take());
+    let requests = requests.filter(|request| *request != Request::WatchdogChanged);
     let event = |request| match request {
         Request::Watchdog(event) => Some(event),
         _ => None,

@@ -156,8 +156,8 @@ impl VmTimer {
         self.set(None);
     }
 
-    /// Costs a system call only where something changes.
-    fn set(&self, wanted: Option<VmInstant>) {
+    /// Arms or disarms; costs a system call only where something changes.
+    pub(crate) fn set(&self, wanted: Option<VmInstant>) {
         let mut deadline = self.deadline.lock();
         if *deadline != wanted {
             *deadline = wanted;

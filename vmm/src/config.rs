@@ -52,12 +52,12 @@ impl WatchdogAction {
     }
 }
 
-/// What happens when the watchdog's first stage runs out.
+/// What happens a while before the watchdog bites.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum PretimeoutAction {
-    /// Nothing; the stage-1 interrupt still reaches a guest that asked for it.
+    /// Nothing. The guest's own interrupt at the end of stage 1 is independent of this.
     #[default]
     None,
     /// An event.
@@ -115,8 +115,11 @@ impl AfterBite {
 pub struct WatchdogConfig {
     /// What a bite does.
     pub action: WatchdogAction,
-    /// What the end of stage 1 does.
+    /// What happens a while before a bite.
     pub pretimeout: PretimeoutAction,
+    /// How long before; at most a quarter of the timeout, which is also the default.
+    #[serde(default)]
+    pub pretimeout_lead: Option<Duration>,
     /// What the watchdog does after a bite that left the guest running.
     pub after_bite: AfterBite,
     /// How long [`WatchdogAction::Shutdown`] waits for the guest.
@@ -135,6 +138,7 @@ impl Default for WatchdogConfig {
         Self {
             action: WatchdogAction::default(),
             pretimeout: PretimeoutAction::default(),
+            pretimeout_lead: None,
             after_bite: AfterBite::default(),
             shutdown_grace: Duration::from_secs(30),
             msi: false,

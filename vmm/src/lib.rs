@@ -11,6 +11,7 @@
 //! *Not emulated:* firmware, RTC, video, disks.
 
 pub mod agent;
+mod arming;
 pub mod board;
 pub mod boot;
 pub mod bus;
@@ -31,6 +32,7 @@ pub mod mailbox;
 pub mod memory;
 pub mod outlet;
 pub mod policy;
+mod pretimeout;
 pub mod process;
 pub mod protocol;
 mod spare;

@@ -15,7 +15,7 @@ use crate::config::MachineConfig;
 use crate::hypervisor::{Hypervisor, HypervisorError};
 use crate::incarnation::{Blank, Incarnation, Recipe};
 use crate::loader::{Load, Loader};
-use crate::mailbox::{self, ResetCause};
+use crate::mailbox::{self, Request, ResetCause};
 use crate::memory::{self, GuestRam, MemoryError};
 use crate::policy::{Policy, Step};
 use crate::protocol::{Command, Ending, MachineStatus, News, WatchdogStatus};
@@ -89,7 +89,8 @@ pub struct Machine {
     spare: Spare<Blank>,
     board: Board,
     policy: Policy,
-    grace: VmTimer,
+    /// For what the policy waits for.
+    policy_timer: VmTimer,
     incarnation: Option<Incarnation>,
     loader: Loader,
     booting: Option<Booting>,
@@ -130,7 +131,7 @@ impl Machine {
         let memory = memory::map(config.memory_bytes)?;
         let network = config.network.is_some();
         let board = Board::new(config.watchdog.as_ref(), network, console)?;
-        let grace = VmTimer::new(Arc::clone(&board.clock)).map_err(host("timer"))?;
+        let policy_timer = VmTimer::new(Arc::clone(&board.clock)).map_err(host("timer"))?;
         let policy = Policy::new(config.watchdog.clone().unwrap_or_default());
         let recipe = Recipe {
             hypervisor: Arc::new(hypervisor),
@@ -144,7 +145,7 @@ impl Machine {
             recipe,
             board,
             policy,
-            grace,
+            policy_timer,
             incarnation: None,
             loader: Loader::default(),
             booting: None,
@@ -160,10 +161,10 @@ impl Machine {
         &self.board
     }
 
-    /// Readable when the grace of a watchdog shutdown may be over.
+    /// Readable when the policy may have something to do.
     #[must_use]
-    pub fn grace_timer(&self) -> &VmTimer {
-        &self.grace
+    pub fn policy_timer(&self) -> &VmTimer {
+        &self.policy_timer
     }
 
     /// Guest RAM.
@@ -232,9 +233,14 @@ impl Machine {
             let Some(request) = self.board.mailbox.take() else {
                 return Outcome::Running;
             };
+            let looks = matches!(request, Request::Watchdog(_) | Request::WatchdogChanged);
             let now = self.board.clock.now();
             let steps = self.policy.request(now, request);
-            match self.carry_out(now, steps, tell) {
+            let mut outcome = self.carry_out(now, steps, tell);
+            if looks && outcome == Outcome::Running {
+                outcome = self.look_at_watchdog(tell);
+            }
+            match outcome {
                 Outcome::Running => {}
                 over => return over,
             }
@@ -255,13 +261,25 @@ impl Machine {
         self.carry_out(self.board.clock.now(), steps, tell)
     }
 
-    /// The grace timer is readable.
-    pub fn serve_grace(&mut self, tell: &mut Tell<'_>) -> Outcome {
-        if !self.grace.take_expiry() {
+    /// The policy's timer is readable.
+    pub fn serve_policy(&mut self, tell: &mut Tell<'_>) -> Outcome {
+        if !self.policy_timer.take_expiry() {
             return Outcome::Running;
         }
         let now = self.board.clock.now();
-        let steps = self.policy.grace_over(now);
+        let steps = self.policy.time_passed(now);
+        match self.carry_out(now, steps, tell) {
+            Outcome::Running => self.look_at_watchdog(tell),
+            over => over,
+        }
+    }
+
+    fn look_at_watchdog(&mut self, tell: &mut Tell<'_>) -> Outcome {
+        let Some(watchdog) = &self.board.watchdog else {
+            return Outcome::Running;
+        };
+        let (now, status) = watchdog.observe();
+        let steps = self.policy.watchdog_is(now, &status);
         self.carry_out(now, steps, tell)
     }
 
@@ -316,11 +334,11 @@ impl Machine {
                 // It is on its way since before the first step.
                 Step::InjectNmi => {}
                 Step::PressPowerButton => self.board.power.press_power_button(),
-                Step::ArmGrace(instant) => self.grace.arm(instant),
                 Step::End(ending) => return Outcome::Ended(ending),
                 Step::Fail(message) => return Outcome::Failed(message),
             }
         }
+        self.policy_timer.set(self.policy.next_due());
         Outcome::Running
     }
 
@@ -350,6 +368,7 @@ impl Machine {
         // What falls due in the old boot, and is told by its end, is not acted on in the new one.
         self.board.reset();
         self.board.mailbox.next_boot();
+        self.policy.reset_done();
         let (recipe, image) = (self.recipe.clone(), Arc::clone(&self.image));
         let load = self.loader.start(&self.board.mailbox, move || {
             drop(ends_first);
@@ -456,7 +475,7 @@ impl Machine {
     }
 
     fn follow_clock(&self) {
-        self.grace.follow_clock();
+        self.policy_timer.follow_clock();
         if let Some(watchdog) = &self.board.watchdog {
             watchdog.follow_clock();
         }

@@ -47,6 +47,8 @@ pub enum Request {
     Watchdog(Event),
     /// The load of a reset has ended.
     Loaded,
+    /// The watchdog may have been armed, disarmed or given another timeout: look at it.
+    WatchdogChanged,
 }
 
 impl Request {
@@ -74,6 +76,8 @@ impl Request {
 struct Queue {
     epoch: u64,
     waiting: VecDeque<(u64, Request)>,
+    /// [`Request::WatchdogChanged`] comes after all that waits: once, however often it is asked for.
+    watchdog_changed: bool,
 }
 
 /// The queue.
@@ -106,12 +110,22 @@ impl Mailbox {
         {
             let mut queue = self.queue.lock();
             if queue.waiting.len() >= CAPACITY && request.may_be_lost() {
+                // It is looked at instead.
+                queue.watchdog_changed = true;
                 return;
             }
             let epoch = queue.epoch;
             queue.waiting.push_back((epoch, request));
         }
         self.wake_again();
+    }
+
+    /// Asks for a look at the watchdog; never blocks.
+    pub(crate) fn watchdog_changed(&self) {
+        let asked_before = std::mem::replace(&mut self.queue.lock().watchdog_changed, true);
+        if !asked_before {
+            self.wake_again();
+        }
     }
 
     /// True once this boot has asked for its own end: its vCPUs should run no further.
@@ -136,13 +150,14 @@ impl Mailbox {
                 return Some(request);
             }
         }
-        None
+        std::mem::take(&mut queue.watchdog_changed).then_some(Request::WatchdogChanged)
     }
 
     /// A new boot begins; no thread of the old one may be running.
     pub fn next_boot(&self) {
         let mut queue = self.queue.lock();
         queue.epoch = queue.epoch.saturating_add(1);
+        queue.watchdog_changed = false;
         self.boot_over.store(false, Ordering::Release);
     }
 }
@@ -181,6 +196,13 @@ mod tests {
             mailbox.post(Request::Watchdog(Event::Armed));
         }
         mailbox.post(Request::PowerOff);
-        assert_eq!(std::iter::from_fn(|| mailbox.take()).count(), CAPACITY + 1);
+        mailbox.watchdog_changed();
+        let taken: Vec<_> = std::iter::from_fn(|| mailbox.take()).collect();
+        assert_eq!(taken.len(), CAPACITY + 2);
+        assert_eq!(
+            taken[CAPACITY..],
+            [Request::PowerOff, Request::WatchdogChanged],
+            "what was dropped is looked at"
+        );
     }
 }

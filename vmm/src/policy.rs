@@ -4,14 +4,15 @@
 //! [`Policy`] is told what happened and answers with [`Step`]s, which the machine carries out in
 //! their order. It owns no device and reads no clock.
 
-use i6300esb::{Event, STALL_NS, VmInstant};
+use std::time::Duration;
 
+use i6300esb::{Event, STALL_NS, Status, VmInstant};
+
+use crate::arming::Arming;
 use crate::config::{PretimeoutAction, WatchdogAction, WatchdogConfig};
 use crate::mailbox::{Request, ResetCause};
+use crate::pretimeout::Pretimeout;
 use crate::protocol::{Command, Ending, News, WatchdogReport};
-
-/// Arming and disarming are told at most this often, since a guest can do them at any rate.
-const ARMING_NEWS_INTERVAL_NS: u64 = 1_000_000_000;
 
 /// Something for the machine to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,8 +36,6 @@ pub enum Step {
     InjectNmi,
     /// Press the power button.
     PressPowerButton,
-    /// Call [`Policy::grace_over`] at this instant.
-    ArmGrace(VmInstant),
     /// The machine has ended.
     End(Ending),
     /// The machine cannot go on.
@@ -57,7 +56,8 @@ pub struct Policy {
     watchdog: WatchdogConfig,
     frozen: bool,
     grace: Option<Grace>,
-    last_arming_news: Option<VmInstant>,
+    arming: Arming,
+    pretimeout: Pretimeout,
     keeps_spare: bool,
 }
 
@@ -65,11 +65,13 @@ impl Policy {
     /// A running machine with this watchdog.
     #[must_use]
     pub fn new(watchdog: WatchdogConfig) -> Self {
+        let lead = watchdog.pretimeout_lead.map(nanos);
         Self {
+            pretimeout: Pretimeout::new(lead),
             watchdog,
             frozen: false,
             grace: None,
-            last_arming_news: None,
+            arming: Arming::default(),
             keeps_spare: false,
         }
     }
@@ -82,7 +84,43 @@ impl Policy {
             Request::VcpuFailed(message) => vec![Step::Fail(message)],
             Request::Watchdog(event) => self.watchdog_event(now, event),
             Request::Loaded => vec![Step::EndReset],
+            // The machine looks at it, and calls `watchdog_is`.
+            Request::WatchdogChanged => vec![],
         }
+    }
+
+    /// The watchdog as it is `now`. Must follow every request about it, and every [`Self::time_passed`].
+    pub fn watchdog_is(&mut self, now: VmInstant, status: &Status) -> Vec<Step> {
+        let timeout_ns = status.armed.then_some(status.timeout_ns);
+        let news = self.arming.now_is(now, timeout_ns);
+        let mut steps: Vec<_> = news.map(Step::Tell).into_iter().collect();
+        if status.armed {
+            steps.extend(self.first_arming());
+        }
+        steps.extend(self.check_pretimeout(now, status));
+        steps
+    }
+
+    /// The platform was reset: its watchdog is disarmed.
+    pub fn reset_done(&mut self) {
+        self.arming.reset();
+        self.pretimeout.start_over();
+    }
+
+    /// When to call [`Self::time_passed`].
+    #[must_use]
+    pub fn next_due(&self) -> Option<VmInstant> {
+        let grace = self.grace.map(|grace| grace.ends);
+        let news = [self.arming.next_due(), self.pretimeout.next_due()];
+        grace.into_iter().chain(news.into_iter().flatten()).min()
+    }
+
+    /// Does what is due by now; [`Self::watchdog_is`] does the rest.
+    pub fn time_passed(&mut self, now: VmInstant) -> Vec<Step> {
+        if self.grace.is_some_and(|grace| grace.ends <= now) {
+            return self.grace_over(now);
+        }
+        vec![]
     }
 
     /// The supervisor asks for something.
@@ -106,8 +144,7 @@ impl Policy {
         }
     }
 
-    /// The grace of [`Step::ArmGrace`] has run out.
-    pub fn grace_over(&mut self, now: VmInstant) -> Vec<Step> {
+    fn grace_over(&mut self, now: VmInstant) -> Vec<Step> {
         let Some(grace) = self.grace.take() else {
             return vec![];
         };
@@ -120,29 +157,23 @@ impl Policy {
             ends,
             forgiven: true,
         });
-        vec![
-            Step::ArmGrace(ends),
-            Step::Tell(News::StallForgiven { stalled_ns }),
-        ]
+        vec![Step::Tell(News::StallForgiven { stalled_ns })]
     }
 
     fn grace_ns(&self) -> u64 {
-        u64::try_from(self.watchdog.shutdown_grace.as_nanos()).unwrap_or(u64::MAX)
+        nanos(self.watchdog.shutdown_grace)
     }
 
     fn watchdog_event(&mut self, now: VmInstant, event: Event) -> Vec<Step> {
         match event {
             Event::Armed => {
-                let mut steps = self.arming(now, News::WatchdogArmed);
-                steps.extend(self.first_arming());
-                steps
+                self.pretimeout.start_over();
+                vec![]
             }
-            Event::Disarmed => self.arming(now, News::WatchdogDisarmed),
             Event::StallForgiven(stall) => {
                 let stalled_ns = stall.stalled_ns;
                 vec![Step::Tell(News::StallForgiven { stalled_ns })]
             }
-            Event::FirstStage(stage) => self.pretimeout(now.nanos_since(stage.due)),
             Event::Bite(bite) => {
                 let report = WatchdogReport {
                     action: self.watchdog.action,
@@ -159,46 +190,34 @@ impl Policy {
         }
     }
 
-    fn arming(&mut self, now: VmInstant, news: News) -> Vec<Step> {
-        let told = self
-            .last_arming_news
-            .is_some_and(|at| now.nanos_since(at) < ARMING_NEWS_INTERVAL_NS);
-        if told {
-            return vec![];
-        }
-        self.last_arming_news = Some(now);
-        vec![Step::Tell(news)]
-    }
-
     /// Not earlier, so that no machine pays for it that is never reset by its watchdog.
     fn first_arming(&mut self) -> Option<Step> {
         let resets = self.watchdog.action == WatchdogAction::Reset;
         (resets && !std::mem::replace(&mut self.keeps_spare, true)).then_some(Step::KeepSpare)
     }
 
-    fn pretimeout(&self, lateness_ns: u64) -> Vec<Step> {
-        match self.watchdog.pretimeout {
-            PretimeoutAction::None => vec![],
-            PretimeoutAction::Event => {
-                vec![Step::Tell(News::Pretimeout {
-                    lateness_ns,
-                    nmi: false,
-                })]
-            }
-            PretimeoutAction::InjectNmi => {
-                vec![
-                    Step::Tell(News::Pretimeout {
-                        lateness_ns,
-                        nmi: true,
-                    }),
-                    Step::InjectNmi,
-                ]
-            }
-        }
+    fn check_pretimeout(&mut self, now: VmInstant, status: &Status) -> Vec<Step> {
+        let nmi = match self.watchdog.pretimeout {
+            PretimeoutAction::None => return vec![],
+            PretimeoutAction::Event => false,
+            PretimeoutAction::InjectNmi => true,
+        };
+        let Some(due) = self.pretimeout.check(now, status) else {
+            return vec![];
+        };
+        let mut steps = vec![Step::Tell(News::Pretimeout {
+            lead_ns: due.lead_ns,
+            lateness_ns: due.lateness_ns,
+            nmi,
+        })];
+        steps.extend(nmi.then_some(Step::InjectNmi));
+        steps
     }
 
     fn bite(&mut self, now: VmInstant, report: WatchdogReport) -> Vec<Step> {
-        let mut steps = vec![Step::Tell(News::Watchdog(report))];
+        let armed = self.arming.bitten(now).map(Step::Tell);
+        let mut steps: Vec<_> = armed.into_iter().collect();
+        steps.push(Step::Tell(News::Watchdog(report)));
         match self.watchdog.action {
             WatchdogAction::Reset => steps.push(Step::Reset(ResetCause::Watchdog)),
             WatchdogAction::Poweroff => steps.push(Step::End(Ending::WatchdogPowerOff)),
@@ -225,7 +244,6 @@ impl Policy {
         });
         vec![
             Step::PressPowerButton,
-            Step::ArmGrace(ends),
             Step::Tell(News::ShutdownAsked { grace_ns }),
         ]
     }
@@ -238,11 +256,14 @@ impl Policy {
     }
 }
 
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use i6300esb::{Config, I6300Esb, spec};
-    use std::time::Duration;
 
     /// Everything a real device says over one bite of both stages at their shortest.
     fn bite() -> (VmInstant, Event) {
@@ -319,15 +340,16 @@ mod tests {
             steps[1..],
             [
                 Step::PressPowerButton,
-                Step::ArmGrace(now.saturating_add(100)),
                 Step::Tell(News::ShutdownAsked { grace_ns: 100 }),
             ]
         );
         let (_, again) = bitten(&mut policy);
         assert_eq!(again.len(), 1, "told, and nothing else: {again:?}");
+        assert_eq!(policy.next_due(), Some(now.saturating_add(100)));
+        assert_eq!(policy.time_passed(now.saturating_add(99)), []);
         let end = now.saturating_add(100 + STALL_NS);
-        assert_eq!(policy.grace_over(end), [Step::End(Ending::GraceExpired)]);
-        assert_eq!(policy.grace_over(end), []);
+        assert_eq!(policy.time_passed(end), [Step::End(Ending::GraceExpired)]);
+        assert_eq!(policy.time_passed(end), []);
     }
 
     #[test]
@@ -335,15 +357,12 @@ mod tests {
         let mut policy = policy(WatchdogAction::Shutdown);
         let (now, _) = bitten(&mut policy);
         let found = now.saturating_add(101 + STALL_NS);
-        let again = [
-            Step::ArmGrace(found.saturating_add(100)),
-            Step::Tell(News::StallForgiven {
-                stalled_ns: 1 + STALL_NS,
-            }),
-        ];
-        assert_eq!(policy.grace_over(found), again);
+        let stalled_ns = 1 + STALL_NS;
+        let told = [Step::Tell(News::StallForgiven { stalled_ns })];
+        assert_eq!(policy.time_passed(found), told);
+        assert_eq!(policy.next_due(), Some(found.saturating_add(100)));
         let late = found.saturating_add(3 * STALL_NS);
-        assert_eq!(policy.grace_over(late), [Step::End(Ending::GraceExpired)]);
+        assert_eq!(policy.time_passed(late), [Step::End(Ending::GraceExpired)]);
     }
 
     #[test]
@@ -373,34 +392,61 @@ mod tests {
         assert_eq!(policy.command(Command::Resume), []);
     }
 
+    /// A device that was armed at the beginning, with 1000 ticks a stage.
+    fn armed() -> I6300Esb {
+        let mut device = I6300Esb::new(Config::default());
+        for offset in [spec::PRELOAD1, spec::PRELOAD2] {
+            for key in [spec::UNLOCK_KEY1, spec::UNLOCK_KEY2] {
+                let _ = device.mmio_write(VmInstant::ZERO, spec::RELOAD, &key.to_le_bytes());
+            }
+            let _ = device.mmio_write(VmInstant::ZERO, offset, &1_000_u32.to_le_bytes());
+        }
+        let _ = device.config_write(VmInstant::ZERO, spec::CONFIG_LOCK, &[spec::ENABLE]);
+        device
+    }
+
+    const ROUND_NS: u64 = 2_000 * 32_768 * 30;
+
     #[test]
     fn pretimeout_actions() {
         for (pretimeout, nmi) in [
-            (PretimeoutAction::Event, false),
-            (PretimeoutAction::InjectNmi, true),
+            (PretimeoutAction::Event, Some(false)),
+            (PretimeoutAction::InjectNmi, Some(true)),
+            (PretimeoutAction::None, None),
         ] {
-            let policy = Policy::new(WatchdogConfig {
+            let mut policy = Policy::new(WatchdogConfig {
+                action: WatchdogAction::None,
                 pretimeout,
                 ..WatchdogConfig::default()
             });
-            let mut expected = vec![Step::Tell(News::Pretimeout {
-                lateness_ns: 3,
-                nmi,
-            })];
-            expected.extend(nmi.then_some(Step::InjectNmi));
-            assert_eq!(policy.pretimeout(3), expected);
+            let device = armed();
+            for now in [0, 300_000_000].map(VmInstant::from_nanos) {
+                let _armed = policy.watchdog_is(now, &device.status(now));
+            }
+            let at = VmInstant::from_nanos(ROUND_NS / 4 * 3);
+            let late = at.saturating_add(3);
+            let mut expected = vec![];
+            if let Some(nmi) = nmi {
+                expected.push(Step::Tell(News::Pretimeout {
+                    lead_ns: ROUND_NS / 4,
+                    lateness_ns: 3,
+                    nmi,
+                }));
+                expected.extend(nmi.then_some(Step::InjectNmi));
+            }
+            assert_eq!(policy.watchdog_is(late, &device.status(late)), expected);
         }
-        assert_eq!(Policy::new(WatchdogConfig::default()).pretimeout(3), []);
     }
 
     #[test]
     fn a_watchdog_that_resets_keeps_a_spare_from_its_first_arming_on() {
         for (action, expected) in [(WatchdogAction::Reset, 1), (WatchdogAction::Pause, 0)] {
             let mut policy = policy(action);
+            let device = armed();
             let mut kept = 0;
             for millis in 0..10 {
                 let now = VmInstant::from_nanos(millis * 700_000_000);
-                let steps = policy.request(now, Request::Watchdog(Event::Armed));
+                let steps = policy.watchdog_is(now, &device.status(now));
                 kept += steps.iter().filter(|s| **s == Step::KeepSpare).count();
             }
             assert_eq!(kept, expected, "{action:?}");
@@ -408,16 +454,17 @@ mod tests {
     }
 
     #[test]
-    fn arming_is_told_once_a_second() {
+    fn an_arming_is_told_with_its_timeout_and_again_after_a_reset() {
         let mut policy = policy(WatchdogAction::None);
-        let mut told = 0;
-        for millis in 0..2_500 {
-            let now = VmInstant::from_nanos(millis * 1_000_000);
-            told += policy.request(now, Request::Watchdog(Event::Armed)).len();
-            told += policy
-                .request(now, Request::Watchdog(Event::Disarmed))
-                .len();
-        }
-        assert_eq!(told, 3);
+        let device = armed();
+        let told = [Step::Tell(News::WatchdogArmed {
+            timeout_ns: ROUND_NS,
+        })];
+        let at = |seconds: u64| VmInstant::from_nanos(seconds * 1_000_000_000);
+        assert_eq!(policy.watchdog_is(at(1), &device.status(at(1))), []);
+        assert_eq!(policy.watchdog_is(at(2), &device.status(at(2))), told);
+        policy.reset_done();
+        assert_eq!(policy.watchdog_is(at(5), &device.status(at(5))), []);
+        assert_eq!(policy.watchdog_is(at(6), &device.status(at(6))), told);
     }
 }

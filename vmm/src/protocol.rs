@@ -85,7 +85,7 @@ pub enum Ending {
     Stopped,
 }
 
-/// A bite, or the end of stage 1, as it is told.
+/// A bite as it is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WatchdogReport {
     /// What is done about it.
@@ -107,12 +107,17 @@ pub struct WatchdogReport {
 pub enum News {
     /// The vCPUs run.
     Started,
-    /// The guest armed its watchdog.
-    WatchdogArmed,
+    /// The guest armed its watchdog, or gave it another timeout.
+    WatchdogArmed {
+        /// What a ping buys: both stages as programmed, in ns.
+        timeout_ns: u64,
+    },
     /// The guest disarmed its watchdog.
     WatchdogDisarmed,
-    /// Stage 1 ran out.
+    /// The watchdog bites soon, unless it is pinged.
     Pretimeout {
+        /// From the exact instant of the pretimeout to the bite, in ns.
+        lead_ns: u64,
         /// From the exact deadline to this report, in ns of VM time.
         lateness_ns: u64,
         /// Whether the guest was given an NMI.

@@ -121,6 +121,20 @@ impl Watchdog {
         self.device.status()
     }
 
+    /// The same, and the instant that it is of.
+    #[must_use]
+    pub fn observe(&self) -> (VmInstant, Status) {
+        self.device.observe()
+    }
+
+    /// The guest wrote what its next timeout follows from.
+    #[cold]
+    fn programmed(&self) {
+        if self.status().armed {
+            self.slot().mailbox.watchdog_changed();
+        }
+    }
+
     fn slot(&self) -> &Slot {
         self.device.host()
     }
@@ -204,6 +218,9 @@ impl PciFunction for Watchdog {
         };
         if let Some((offset, part)) = OWN_REGISTERS.part(offset, data) {
             self.device.config_write(offset, part);
+            if offset < spec::CONFIG_LOCK {
+                self.programmed();
+            }
         }
         effects.with_intx(None)
     }
@@ -232,5 +249,8 @@ impl DeviceMmio for Watchdog {
 
     fn mmio_write(&self, base: MmioAddress, offset: MmioAddressOffset, data: &[u8]) {
         self.device.mmio_write(base, offset, data);
+        if offset < spec::GINTSR {
+            self.programmed();
+        }
     }
 }

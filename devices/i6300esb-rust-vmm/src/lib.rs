@@ -153,8 +153,15 @@ impl<H: Host> WatchdogDevice<H> {
     /// See [`I6300Esb::status`].
     #[must_use]
     pub fn status(&self) -> Status {
+        self.observe().1
+    }
+
+    /// [`Self::status`], and the instant that it is of: what it says is left counts from there.
+    #[must_use]
+    pub fn observe(&self) -> (VmInstant, Status) {
         let locked = self.lock();
-        locked.device.status(self.host.now())
+        let now = self.host.now();
+        (now, locked.device.status(now))
     }
 
     /// See [`I6300Esb::save`].

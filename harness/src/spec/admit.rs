@@ -223,6 +223,7 @@ fn instance(
         termination_grace: spec.map_or(Duration::from_secs(DEFAULT_GRACE), termination_grace),
         guest_script: annotations.guest_script(),
         pretimeout: annotations.pretimeout(),
+        pretimeout_lead: annotations.pretimeout_lead(),
         shutdown_grace: annotations.shutdown_grace(),
         after_bite: annotations.after_bite(),
     };

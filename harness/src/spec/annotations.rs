@@ -18,15 +18,17 @@ use super::walk::Cursor;
 const PREFIX: &str = "kennel/";
 const GUEST_SCRIPT: &str = "kennel/guest-script";
 const PRETIMEOUT: &str = "kennel/pretimeout";
+const PRETIMEOUT_LEAD: &str = "kennel/pretimeout-lead";
 const SHUTDOWN_GRACE: &str = "kennel/shutdown-grace";
 const AFTER_BITE: &str = "kennel/after-bite";
 const UPLINK: &str = "kennel/uplink";
 const PROBE_IP_FAMILY: &str = "kennel/probe-ip-family";
 
 /// Every annotation that is known, in the order that messages list them.
-pub const KNOWN: [&str; 6] = [
+pub const KNOWN: [&str; 7] = [
     GUEST_SCRIPT,
     PRETIMEOUT,
+    PRETIMEOUT_LEAD,
     SHUTDOWN_GRACE,
     AFTER_BITE,
     UPLINK,
@@ -34,6 +36,8 @@ pub const KNOWN: [&str; 6] = [
 ];
 
 const LONGEST_GRACE: Duration = Duration::from_secs(24 * 3600);
+/// Longer than a quarter of any timeout.
+const LONGEST_LEAD: Duration = Duration::from_secs(3600);
 
 /// What a document has that annotations are about.
 #[derive(Clone, Copy)]
@@ -121,9 +125,14 @@ impl<'a> Annotations<'a> {
             note(PROBE_IP_FAMILY, message);
         }
         if !has.watchdog {
-            for name in [PRETIMEOUT, SHUTDOWN_GRACE, AFTER_BITE] {
+            for name in [PRETIMEOUT, PRETIMEOUT_LEAD, SHUTDOWN_GRACE, AFTER_BITE] {
                 note(name, "no effect without a watchdog");
             }
+        }
+        let none = PretimeoutAction::None.name();
+        if has.watchdog && self.text(PRETIMEOUT).is_none_or(|(_, text)| text == none) {
+            let message = "no effect without kennel/pretimeout: event or inject-nmi";
+            note(PRETIMEOUT_LEAD, message);
         }
         if *source != KernelSource::Built {
             note(
@@ -145,6 +154,22 @@ impl<'a> Annotations<'a> {
             PretimeoutAction::ALL,
             PretimeoutAction::name,
         )
+    }
+
+    pub(super) fn pretimeout_lead(&self) -> Option<Duration> {
+        let (at, text) = self.text(PRETIMEOUT_LEAD)?;
+        match duration::parse(text, LONGEST_LEAD) {
+            Ok(Duration::ZERO) => {
+                let fault = Fault::new("a pretimeout that comes with the bite itself is none");
+                at.refuse(fault.hint("write a longer lead, such as 2s, or leave it out"));
+                None
+            }
+            Ok(lead) => Some(lead),
+            Err(fault) => {
+                at.refuse(fault);
+                None
+            }
+        }
     }
 
     pub(super) fn after_bite(&self) -> AfterBite {

@@ -183,8 +183,10 @@ pub struct Vmi {
     pub termination_grace: Duration,
     /// `kennel/guest-script`: shell lines that the built guest image runs once it is up.
     pub guest_script: Option<String>,
-    /// `kennel/pretimeout`: what the end of the watchdog's first stage does.
+    /// `kennel/pretimeout`: what happens a while before the watchdog bites.
     pub pretimeout: PretimeoutAction,
+    /// `kennel/pretimeout-lead`: how long before.
+    pub pretimeout_lead: Option<Duration>,
     /// `kennel/shutdown-grace`: how long action shutdown waits for the guest.
     pub shutdown_grace: Duration,
     /// `kennel/after-bite`: what the watchdog does after a bite that left the guest running.
@@ -204,6 +206,7 @@ impl Vmi {
         self.watchdog.as_ref().map(|watchdog| WatchdogConfig {
             action: watchdog.action,
             pretimeout: self.pretimeout,
+            pretimeout_lead: self.pretimeout_lead,
             after_bite: self.after_bite,
             shutdown_grace: self.shutdown_grace,
             ..WatchdogConfig::default()

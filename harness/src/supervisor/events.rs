@@ -84,13 +84,31 @@ impl Said {
         Some(match news {
             News::Started => Self::normal("Started", "The vCPUs run"),
             News::Watchdog(report) => watchdog(report),
-            News::Pretimeout { lateness_ns, nmi } => {
+            News::WatchdogArmed { timeout_ns } => Self::normal(
+                "WatchdogArmed",
+                format!(
+                    "The guest armed its watchdog: it bites {:.3} s after the last ping",
+                    Duration::from_nanos(*timeout_ns).as_secs_f64()
+                ),
+            )
+            .with(json!({ "timeout_ns": timeout_ns })),
+            News::WatchdogDisarmed => {
+                Self::normal("WatchdogDisarmed", "The guest disarmed its watchdog")
+            }
+            News::Pretimeout {
+                lead_ns,
+                lateness_ns,
+                nmi,
+            } => {
                 let then = if *nmi { "; NMI injected" } else { "" };
                 Self::warning(
                     "WatchdogPretimeout",
-                    format!("Stage 1 of the watchdog ran out{then}"),
+                    format!(
+                        "The watchdog bites in {:.3} s unless the guest pings it{then}",
+                        Duration::from_nanos(lead_ns.saturating_sub(*lateness_ns)).as_secs_f64()
+                    ),
                 )
-                .with(json!({ "lateness_ns": lateness_ns, "nmi": nmi }))
+                .with(json!({ "lead_ns": lead_ns, "lateness_ns": lateness_ns, "nmi": nmi }))
             }
             News::StallForgiven { stalled_ns } => Self::warning(
                 "StallForgiven",

@@ -19,7 +19,7 @@ use crate::protocol::{Command, News};
 enum Source {
     Requests,
     WatchdogTimer,
-    GraceTimer,
+    PolicyTimer,
     Commands,
 }
 
@@ -27,7 +27,7 @@ impl Source {
     const ALL: [Self; 4] = [
         Self::Requests,
         Self::WatchdogTimer,
-        Self::GraceTimer,
+        Self::PolicyTimer,
         Self::Commands,
     ];
 
@@ -83,7 +83,7 @@ impl EventLoop {
                 // A bite is acted on at once, not in the loop's next turn.
                 machine.serve_requests(tell)
             }
-            Source::GraceTimer => machine.serve_grace(tell),
+            Source::PolicyTimer => machine.serve_policy(tell),
             Source::Commands => self.read_commands(),
         }
     }
@@ -159,7 +159,7 @@ impl MutEventSubscriber for EventLoop {
             ops.add(Events::with_data_raw(fd, data as u32, EventSet::IN))
         };
         let mut watched = watch(&*board.mailbox, Source::Requests)
-            .and_then(|()| watch(self.machine.grace_timer(), Source::GraceTimer))
+            .and_then(|()| watch(self.machine.policy_timer(), Source::PolicyTimer))
             .and_then(|()| watch(&self.reader, Source::Commands));
         if let Some(watchdog) = &board.watchdog {
             watched = watched.and_then(|()| watch(&**watchdog, Source::WatchdogTimer));

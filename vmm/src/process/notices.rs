@@ -77,15 +77,24 @@ fn merge(earlier: News, later: &mut News) {
             later.lateness_ns = later.lateness_ns.max(earlier.lateness_ns);
         }
         (
-            News::Pretimeout { lateness_ns, nmi },
+            News::Pretimeout {
+                lateness_ns, nmi, ..
+            },
             News::Pretimeout {
                 lateness_ns: later,
                 nmi: later_nmi,
+                ..
             },
         ) => {
             *later = (*later).max(lateness_ns);
             *later_nmi |= nmi;
         }
+        (
+            News::StallForgiven { stalled_ns },
+            News::StallForgiven {
+                stalled_ns: together,
+            },
+        ) => *together = together.saturating_add(stalled_ns),
         // The count of a reset is of all resets so far, and addresses and states hold as they are last.
         _ => {}
     }
@@ -214,6 +223,12 @@ mod tests {
         assert_eq!(queue.pop(), None);
     }
 
+    #[test]
+    fn stalls_add_up() {
+        let stalls = [3, 4].map(|stalled_ns| News::StallForgiven { stalled_ns });
+        assert_eq!(merged(stalls), [News::StallForgiven { stalled_ns: 7 }]);
+    }
+
     fn any_news() -> impl Strategy<Value = News> {
         prop_oneof![
             (1_u64..5, 0_u64..100).prop_map(|(bites, late)| bite(bites, late)),
@@ -223,7 +238,7 @@ mod tests {
                 reset(causes.get(even).copied().expect("one of two"), count)
             }),
             Just(News::Started),
-            Just(News::WatchdogArmed),
+            (1..5_u64).prop_map(|timeout_ns| News::WatchdogArmed { timeout_ns }),
             Just(News::WatchdogDisarmed),
             Just(News::AgentConnected),
             Just(News::AgentDisconnected),
@@ -234,6 +249,7 @@ mod tests {
                 retry_ns: Some(retry),
             }),
             (0..9_u64).prop_map(|lateness_ns| News::Pretimeout {
+                lead_ns: 7,
                 lateness_ns,
                 nmi: lateness_ns == 3,
             }),

@@ -205,6 +205,7 @@ fn kennels_annotations() {
     let text = with(
         "  name: small\n",
         "  name: small\n  namespace: lab\n  annotations:\n    kennel/pretimeout: inject-nmi\n    \
+         kennel/pretimeout-lead: 1.5s\n    \
          kennel/shutdown-grace: 1m30s\n    kennel/after-bite: disarm\n    kennel/uplink: passt\n    \
          kennel/guest-script: |\n      echo one\n      echo two\n    example.com/other: x\n",
     );
@@ -213,13 +214,29 @@ fn kennels_annotations() {
     assert_eq!(vmi.object(), "lab/small");
     let config = vmi.watchdog_config().expect("there is a watchdog");
     assert_eq!(config.pretimeout, PretimeoutAction::InjectNmi);
+    assert_eq!(config.pretimeout_lead, Some(Duration::from_millis(1_500)));
     assert_eq!(config.shutdown_grace, Duration::from_secs(90));
     assert_eq!(config.after_bite, AfterBite::Disarm);
     assert_eq!(vmi.guest_script.as_deref(), Some("echo one\necho two\n"));
-    assert_eq!(vmi.annotations.len(), 6);
+    assert_eq!(vmi.annotations.len(), 7);
     let uplink = vmi.network.as_ref().map(|network| &network.uplink);
     assert_eq!(uplink, Some(&UplinkWish::Passt));
     assert_eq!(note(&document, NoteKind::NoEffect), None);
+}
+
+#[test]
+fn a_lead_without_a_pretimeout_is_noted() {
+    for (line, noted) in [
+        ("kennel/pretimeout: none", true),
+        ("other: x", true),
+        ("kennel/pretimeout: event", false),
+    ] {
+        let annotations =
+            format!("  name: small\n  annotations:\n    {line}\n    kennel/pretimeout-lead: 2s\n");
+        let document = accept(&with("  name: small\n", &annotations));
+        let note = note(&document, NoteKind::NoEffect);
+        assert_eq!(note.is_some(), noted, "{line}: {note:?}");
+    }
 }
 
 #[test]

@@ -279,7 +279,7 @@ fn annotations() {
             &format!("  name: small\n  annotations:\n    {line}\n"),
         )
     };
-    let known = "allowed: kennel/guest-script, kennel/pretimeout, kennel/shutdown-grace, kennel/after-bite, \
+    let known = "allowed: kennel/guest-script, kennel/pretimeout, kennel/pretimeout-lead, kennel/shutdown-grace, kennel/after-bite, \
                  kennel/uplink, kennel/probe-ip-family";
     table(&[
         (
@@ -309,6 +309,15 @@ fn annotations() {
             annotated("kennel/pretimeout: nmi"),
             "vm.yaml:6: metadata.annotations[kennel/pretimeout]: unknown pretimeout action \"nmi\"; \
              allowed: none, event, inject-nmi",
+        ),
+        (
+            annotated("kennel/pretimeout-lead: 0s"),
+            "vm.yaml:6: metadata.annotations[kennel/pretimeout-lead]: a pretimeout that comes with the bite itself is none; \
+             write a longer lead, such as 2s, or leave it out",
+        ),
+        (
+            annotated("kennel/pretimeout-lead: 2h"),
+            "vm.yaml:6: metadata.annotations[kennel/pretimeout-lead]: duration \"2h\" is too long; allowed: 0s to 1h",
         ),
         (
             annotated("kennel/after-bite: re-arm-it"),

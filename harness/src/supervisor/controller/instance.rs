@@ -181,6 +181,7 @@ impl Instance {
         let Some(said) = Said::of(news) else { return };
         let topic = match news {
             News::Reset { .. } => Topic::Reset,
+            News::WatchdogArmed { .. } | News::WatchdogDisarmed => Topic::Arming,
             News::Pretimeout { .. } => Topic::Pretimeout,
             News::StallForgiven { .. } => Topic::Stall,
             News::Paused { .. } | News::Resumed => Topic::Pause,
@@ -391,6 +392,7 @@ impl Instance {
                 said.with_conditions(&self.state().conditions())
             }
             Topic::Reset
+            | Topic::Arming
             | Topic::Pretimeout
             | Topic::Stall
             | Topic::Uplink

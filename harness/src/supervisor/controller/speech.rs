@@ -19,6 +19,7 @@ pub(super) enum Topic {
     Agent,
     Ready,
     Reset,
+    Arming,
     Pretimeout,
     Stall,
     Pause,
