@@ -176,7 +176,7 @@ fn no_pretimeout() {
         News::WatchdogArmed { timeout_ns } => Some(*timeout_ns),
         _ => None,
     });
-    let ends = armed.uptime_ns + 3 * timeout_ns;
+    let ends = armed.uptime_ns + timeout_ns;
     loop {
         machine.tell(&Command::Status);
         let (notice, _) = machine.news("status", |news| match news {

@@ -415,9 +415,9 @@ ping:
     SAY pinged
     jmp stop
 
-# About 1 s over both stages, and pinged all the time.
+# About 4 s over both stages, and pinged all the time.
 ping_always:
-    PRELOADS 500
+    PRELOADS 2034
     CONFIG_WRITE8 0x68, 0x02
     PING
     SAY pinging

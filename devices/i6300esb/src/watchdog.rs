@@ -19,7 +19,7 @@ use crate::time::{Past, VmInstant};
 const MAX_STEPS: usize = 5;
 /// Where stalls are forgiven: an end of stage 1 found later than this, in nanoseconds, moves stage 2. The guest, too, may not
 /// have run before, and its ping may be half a timeout away.
-const SLIP_NS: u64 = 10_000_000;
+const SLIP_NS: u64 = 100_000_000;
 
 /// Counts since power-on.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]

@@ -174,7 +174,7 @@ fn a_stall_is_told_with_a_reset_and_changes_nothing_about_it() {
 #[test]
 fn a_little_late_is_no_stall() {
     for (late, names, due_ms) in [
-        (9 * MS, &["Armed", "FirstStage"][..], 0),
+        (99 * MS, &["Armed", "FirstStage"][..], 0),
         (250 * MS, &["Armed", "FirstStage"][..], 250),
     ] {
         let mut machine = machine(TWO_SECONDS, TWO_SECONDS);
@@ -221,10 +221,10 @@ fn stops() -> impl Strategy<Value = Vec<(u64, u64, usize)>> {
 }
 
 proptest! {
-    /// It pings within each stage but 2 %, counted in the time in which it runs, and at least once between two stops.
+    /// It pings within each stage but 11 %, counted in the time in which it runs, and at least once between two stops.
     #[test]
     fn a_guest_that_pings_when_it_can_is_never_bitten(
-        first in 1_000..3_000_u64, second in 1_000..3_000_u64, share in 1..=98_u64, stops in stops(),
+        first in 1_000..3_000_u64, second in 1_000..3_000_u64, share in 1..=89_u64, stops in stops(),
     ) {
         let mut machine = machine(first, second);
         let every = first.min(second) * TICK * share / 100;
@@ -287,10 +287,10 @@ proptest! {
         prop_assert!(told >= Some(due), "never early");
     }
 
-    /// As long as nobody is later than 10 ms, forgiving changes nothing at all.
+    /// As long as nobody is later than 100 ms, forgiving changes nothing at all.
     #[test]
     fn where_nobody_stalls_forgiving_changes_nothing(
-        steps in prop::collection::vec((0..500 * MS, 0..10 * MS, any::<bool>()), 1..60),
+        steps in prop::collection::vec((0..500 * MS, 0..100 * MS, any::<bool>()), 1..60),
     ) {
         let mut twins = [false, true].map(|forgive_stalls| {
             let mut machine = Machine::new(Config { forgive_stalls, ..Config::default() });
