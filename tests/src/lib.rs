@@ -14,7 +14,6 @@ pub mod kennel;
 pub mod machine;
 pub mod mini_agent;
 pub mod payload;
-pub mod rogue_guest;
 pub mod silencer;
 pub mod stage_1;
 pub mod tier;

@@ -5,6 +5,8 @@
 //! BARs collide for ever, `p` prints at its virtio console for ever, `a` sends messages of 46 MiB on the agent's
 //! port for ever, `r` resets itself at once, anything else hangs. `+` on COM1 says that the watchdog is armed (from
 //! `r`: that it booted); `*` comes every 8192 moves of a BAR, every 8 MiB of printed text, and after each message.
+//!
+//! A capital does what its small letter does, with a timeout of 1.2 s instead of 0.4 s.
 
 use std::arch::global_asm;
 

@@ -35,6 +35,8 @@
     .set S_WATCHDOG_BAR, 0xfebff000
     .set S_RELOAD, 0x0c
     .set S_TICKS, 200
+    # More than a second: bites are told once a second at most.
+    .set S_SLOW_TICKS, 610
     # A place that nobody has.
     .set S_FREE, 0xd0000000
     .set S_MOVES, 4096
@@ -77,7 +79,13 @@ kennel_silencer_start:
     lodsb
     test al, al
     jnz 1b
-    S_CONFIG S_CONSOLE, 0x04, ax, 6
+    # EBP is how many ticks each stage has: more for a capital.
+    mov ebp, S_TICKS
+    test bl, 0x20
+    jnz 2f
+    mov ebp, S_SLOW_TICKS
+    or bl, 0x20
+2:  S_CONFIG S_CONSOLE, 0x04, ax, 6
     S_CONFIG S_WATCHDOG, 0x04, ax, 2
     cmp bl, 'r'
     je s_reset
@@ -210,9 +218,9 @@ s_flood_agent:
 s_arm:
     mov edi, S_WATCHDOG_BAR
     S_UNLOCK
-    mov dword ptr [edi], S_TICKS
+    mov [edi], ebp
     S_UNLOCK
-    mov dword ptr [edi + 4], S_TICKS
+    mov [edi + 4], ebp
     S_CONFIG S_WATCHDOG, 0x68, al, 0x02
     S_PRINT '+'
     ret

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use kennel_tests::{bench_guest, rogue_guest};
+use kennel_tests::{bench_guest, silencer};
 use tempfile::TempPath;
 
 use super::Metric;
@@ -21,7 +21,7 @@ pub(super) const METRIC: Metric = Metric {
     unit: "ms",
     definition: "From the exact deadline to the bite, as the events of kennel run tell it, of eight \
                  machines whose guests halt and are bitten every 1.2 s without an action, while the \
-                 guest of one more computes, sends messages of 47 MiB on the agent's port, has BARs \
+                 guest of one more computes, sends messages of 46 MiB on the agent's port, has BARs \
                  collide, floods its virtio console, or resets itself, each without end; and of \
                  that machine's own bites, which a guest that resets itself has none of.",
     floor: "the machine whose guest computes",
@@ -34,12 +34,13 @@ pub(super) const METRIC: Metric = Metric {
 /// What the guest does, its letter, and whether its own watchdog bites. The first is the floor.
 const CASES: [(&str, char, bool); 5] = [
     ("computes", 'c', true),
-    ("messages", 'l', true),
-    ("BARs", 'b', true),
-    ("console", 'v', true),
-    ("resets", 'r', false),
+    ("messages", 'A', true),
+    ("BARs", 'C', true),
+    ("console", 'P', true),
+    ("resets", 'R', false),
 ];
 const NEIGHBOURS: usize = 8;
+/// Of the neighbours, and of the machine beside them.
 const TIMEOUT: Duration = Duration::from_nanos(2 * 610 * (1 << 15) * 30);
 const START: Duration = Duration::from_secs(30);
 /// After the start of a machine, until nothing is left of it but what its guest does.
@@ -54,9 +55,9 @@ const FACTOR: u64 = 3;
 #[derive(Debug, Default)]
 struct Bites {
     lateness_ns: Vec<u64>,
-    /// Those that an event stood for.
-    count: u64,
-    due: f64,
+    /// How long all bites would have taken that the events stand for, if none had been late.
+    timely_ns: u64,
+    watched_ns: u64,
 }
 
 /// The turns of a case.
@@ -73,7 +74,7 @@ struct Turns {
 struct Lab<'a> {
     session: &'a Session,
     guest: TempPath,
-    rogue: TempPath,
+    hostile: TempPath,
     sender: Sender<Told>,
     told: Receiver<Told>,
     neighbours: Vec<Supervised>,
@@ -85,7 +86,7 @@ impl<'a> Lab<'a> {
         let mut lab = Self {
             session,
             guest: bench_guest::write(),
-            rogue: rogue_guest::write(),
+            hostile: silencer::write(),
             sender,
             told,
             neighbours: vec![],
@@ -110,8 +111,8 @@ impl<'a> Lab<'a> {
 
     /// Starts the machine of a case, and ends it after a while.
     fn turn(&self, case: &mut Turns) -> Result<(), Trouble> {
-        let bench = case.letter == CASES[0].1;
-        let kernel = if bench { &self.guest } else { &self.rogue };
+        let floor = case.name == CASES[0].0;
+        let kernel = if floor { &self.guest } else { &self.hostile };
         let _machine = self.machine(kernel, case.letter, NEIGHBOURS)?;
         let end = Instant::now() + START;
         loop {
@@ -127,20 +128,18 @@ impl<'a> Lab<'a> {
         let [long, short] = TURN;
         let turn = if self.session.quick { short } else { long };
         self.session.wait(turn)?;
-        let due = turn.div_duration_f64(TIMEOUT);
-        let bites = |due| Bites {
-            due,
-            ..Bites::default()
-        };
-        let (mut beside, mut itself) = (bites(due * NEIGHBOURS as f64), bites(due));
+        let [mut beside, mut itself]: [Bites; 2] = Default::default();
         for Told { machine, event, .. } in self.told.try_iter() {
             if event.reason == "Watchdog" {
                 let own = machine == NEIGHBOURS;
                 let bites = if own { &mut itself } else { &mut beside };
                 bites.lateness_ns.push(event.figure("lateness_ns"));
-                bites.count += event.figure("bites");
+                bites.timely_ns += event.figure("bites") * event.figure("timeout_ns");
             }
         }
+        let turn_ns = u64::try_from(turn.as_nanos()).unwrap_or(u64::MAX);
+        itself.watched_ns = turn_ns;
+        beside.watched_ns = turn_ns * NEIGHBOURS as u64;
         case.beside.push(beside);
         case.itself.push(itself);
         Ok(())
@@ -188,9 +187,9 @@ fn tell(measured: &mut Measured, mode: &str, cases: &[(&str, &[Bites])]) {
         let series = Series::of(name, role, &samples, 1e-6);
         let drawn = |one: Series| one.with_histogram(&samples, 1e-6).in_mode(mode);
         measured.series.extend(series.map(drawn));
-        let due: f64 = bites.iter().map(|turn| turn.due).sum();
-        let count: u64 = bites.iter().map(|turn| turn.count).sum();
-        shares.push(count as f64 / due);
+        let timely: u64 = bites.iter().map(|turn| turn.timely_ns).sum();
+        let watched: u64 = bites.iter().map(|turn| turn.watched_ns).sum();
+        shares.push(timely as f64 / watched as f64);
         if index > 0 {
             measured.verdicts.push(Verdict::ratio(
                 format!("{name}, {mode}: p99 / max(5 ms, 3 times the floor's)"),
