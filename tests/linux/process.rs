@@ -304,7 +304,7 @@ fn memory(image: &Image) {
 /// Lets the guest be bitten `count` times in one VM process; the boot status of each boot.
 pub(crate) fn bites(image: &Image, spec: &Spec, count: u32) -> Vec<String> {
     let mut prepared = spec.prepare(image);
-    let longest = format!("{}s", 60 + 30 * count);
+    let longest = format!("{}s", 60 + 120 * count);
     prepared
         .command
         .args(["--console", "-", "--timeout", &longest])
