@@ -14,6 +14,7 @@ mod resets;
 mod robustness;
 mod silence;
 mod stops;
+mod stuck;
 mod supervised;
 
 use std::process::ExitCode;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         agent::tests(),
         bad_input::tests(),
         supervised::tests(),
+        stuck::tests(),
         lost_guests::tests(),
         outputs::tests(),
     ];

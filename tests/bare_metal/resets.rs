@@ -101,6 +101,7 @@ fn loads_slowly() -> (Machine, (TempPath, NamedTempFile)) {
         watchdog: None,
         agent_socket: None,
         network: None,
+        resets: 0,
     });
     (machine, (kernel, initrd))
 }
@@ -211,8 +212,8 @@ fn soft_off() {
     assert!(!machine.log().iter().any(went_on));
 }
 
-/// Event loop, console, log, notices, ports, loader, one vCPU.
-const THREADS: usize = 7;
+/// Event loop, pulse, console, log, notices, ports, loader, one vCPU.
+const THREADS: usize = 8;
 
 /// What a process holds.
 #[derive(Debug, PartialEq, Eq)]

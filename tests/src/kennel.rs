@@ -125,10 +125,20 @@ impl Call {
     /// make.
     #[must_use]
     pub fn run(self) -> Ended {
+        self.run_while(|_| {})
+    }
+
+    /// The same, and meanwhile does something to the process, whose ID it is given.
+    ///
+    /// # Panics
+    ///
+    /// As for [`Self::run`].
+    #[must_use]
+    pub fn run_while(self, act: impl FnOnce(Pid)) -> Ended {
         let home = tempfile::tempdir().expect("a temporary directory");
         let mark = home.path().as_os_str().to_owned();
         let (events, stops) = (self.events(), self.stops);
-        let output = bounded(self.command(home.path()));
+        let output = bounded(self.command(home.path()), act);
         let left: Vec<_> = fs::read_dir(home.path()).expect("still there").collect();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8 text");
         let ended = Ended {
@@ -189,9 +199,10 @@ impl Call {
 }
 
 /// Waits for the end of the command and of everything that holds its output.
-fn bounded(mut command: Command) -> Output {
+fn bounded(mut command: Command, act: impl FnOnce(Pid)) -> Output {
     let child = command.spawn().expect("a program that starts");
     let pid = child.id();
+    act(Pid::from_child(&child));
     let (sender, receiver) = channel();
     thread::spawn(move || sender.send(child.wait_with_output()));
     if let Ok(output) = receiver.recv_timeout(BOUND) {

@@ -206,6 +206,7 @@ impl Machine {
             watchdog: None,
             agent_socket: None,
             network: None,
+            resets: 0,
         }
     }
 

@@ -16,6 +16,7 @@ global_asm!(include_str!("payload.s"));
 unsafe extern "C" {
     static kennel_payload_start: u8;
     static kennel_payload_end: u8;
+    static kennel_payload_letter: u8;
 }
 
 /// Programs `I` and `J` write here: `B` when they arm the watchdog, and, as the other two that take the
@@ -31,6 +32,24 @@ pub fn elf() -> Vec<u8> {
     );
     // SAFETY: the two symbols delimit one read-only section of this program.
     elf::elf(unsafe { elf::code(start, end) }, Entry::Long)
+}
+
+/// The same with a program of its own, whatever its command line begins with.
+///
+/// # Panics
+///
+/// The payload has no place for it.
+#[must_use]
+pub fn elf_of(letter: char) -> Vec<u8> {
+    let (start, end) = (
+        &raw const kennel_payload_start,
+        &raw const kennel_payload_end,
+    );
+    let place = (&raw const kennel_payload_letter).addr() - start.addr();
+    // SAFETY: as above.
+    let mut code = unsafe { elf::code(start, end) }.to_vec();
+    code[place] = u8::try_from(letter).expect("an ASCII letter");
+    elf::elf(&code, Entry::Long)
 }
 
 /// Writes it into a temporary file.

@@ -103,9 +103,13 @@ kennel_payload_start:
     REPORT timed_out
     UNLOCK
     mov word ptr [rbx + RELOAD], 0x300
-    # The program's letter: boot_params.hdr.cmd_line_ptr.
+    # The program's letter: the one put in here, else that of boot_params.hdr.cmd_line_ptr.
+    movzx eax, byte ptr [rip + kennel_payload_letter]
+    test al, al
+    jnz 1f
     mov eax, [r12 + 0x228]
     mov al, [rax]
+1:
     mov r13d, eax
     cmp al, 'w'
     je widths
@@ -148,6 +152,8 @@ stop:
     cli
     hlt
     jmp stop
+    .globl kennel_payload_letter
+kennel_payload_letter: .byte 0
 
 # Every access width, in both spaces; and a mark in memory, to be gone after a reset.
 widths:

@@ -194,6 +194,9 @@ pub struct MachineConfig {
     /// The guest's network, if it has one.
     #[serde(default)]
     pub network: Option<NetworkConfig>,
+    /// Resets that the machine went through in processes before this one: the count goes on from here.
+    #[serde(default)]
+    pub resets: u64,
 }
 
 impl MachineConfig {

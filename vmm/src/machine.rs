@@ -12,13 +12,16 @@ use crate::board::{Board, BoardError};
 use crate::boot::{BootError, BootImage, BootSource, EntryPoint};
 use crate::clock::VmTimer;
 use crate::config::MachineConfig;
+use crate::fault::{self, Place};
 use crate::hypervisor::{Hypervisor, HypervisorError};
 use crate::incarnation::{Blank, Incarnation, Recipe};
 use crate::loader::{Load, Loader};
 use crate::mailbox::{self, Request, ResetCause};
 use crate::memory::{self, GuestRam, MemoryError};
 use crate::policy::{Policy, Step};
+use crate::progress::Progress;
 use crate::protocol::{Command, Ending, MachineStatus, News, WatchdogStatus};
+use crate::pulse::Phase;
 use crate::spare::Spare;
 use crate::vcpu::{self, Surroundings, Vcpu};
 
@@ -98,6 +101,7 @@ pub struct Machine {
     frozen_clock: Option<kvm_clock_data>,
     frozen: bool,
     resets: u64,
+    progress: Arc<Progress>,
 }
 
 impl Machine {
@@ -139,6 +143,7 @@ impl Machine {
             vcpus: config.vcpus,
         };
         Ok(Self {
+            resets: config.resets,
             config,
             image: Arc::new(image),
             spare: spare_of(&recipe),
@@ -151,8 +156,19 @@ impl Machine {
             booting: None,
             frozen_clock: None,
             frozen: false,
-            resets: 0,
+            progress: Arc::default(),
         })
+    }
+
+    /// Says there, from now on, how far it is with what it does.
+    pub fn report_to(&mut self, progress: Arc<Progress>) {
+        let watchdog = self.config.watchdog.as_ref();
+        progress.know_machine(
+            Arc::clone(&self.board.mailbox),
+            watchdog.map(|watchdog| watchdog.action),
+            Arc::clone(self.image.steps()),
+        );
+        self.progress = progress;
     }
 
     /// The devices.
@@ -218,10 +234,13 @@ impl Machine {
     ///
     /// [`MachineError`].
     pub fn power_on(&mut self, tell: &mut Tell<'_>) -> Result<(), MachineError> {
+        self.progress.enter(Phase::LoadKernel);
         let entry = self.image.load(&self.recipe.memory, self.config.vcpus)?;
+        self.progress.enter(Phase::BuildVm);
         let blank = self.recipe.build()?;
         self.incarnate(&entry, blank)?;
         self.thaw();
+        self.progress.enter(Phase::Idle);
         tell(VmInstant::ZERO, News::Started);
         Ok(())
     }
@@ -307,6 +326,10 @@ impl Machine {
 
     /// News are dated `now`, the instant that the policy judged by, until a step takes time itself.
     fn carry_out(&mut self, mut now: VmInstant, steps: Vec<Step>, tell: &mut Tell<'_>) -> Outcome {
+        let bites = |step: &Step| matches!(step, Step::Tell(News::Watchdog(_)));
+        if steps.iter().any(bites) {
+            self.progress.set_bitten(true);
+        }
         self.get_ready(&steps);
         for step in steps {
             match step {
@@ -339,11 +362,15 @@ impl Machine {
             }
         }
         self.policy_timer.set(self.policy.next_due());
+        if self.booting.is_none() {
+            self.progress.set_bitten(false);
+        }
         Outcome::Running
     }
 
     /// Ends the vCPUs.
     pub fn power_off(&mut self) {
+        self.progress.enter(Phase::End);
         self.discarnate();
     }
 
@@ -353,6 +380,8 @@ impl Machine {
             log::debug!("a reset by {cause:?} is dropped: no guest has run since the last one");
             return;
         }
+        self.progress.set_reset(Some(cause));
+        self.progress.enter(Phase::WaitForVcpus);
         self.board.interrupts.disconnect();
         let old = self.incarnation.take();
         // While the vCPUs come out of the guest, as far as it goes without them.
@@ -366,14 +395,20 @@ impl Machine {
             None => (None, old),
         };
         // What falls due in the old boot, and is told by its end, is not acted on in the new one.
+        self.progress.enter(Phase::ResetDevices);
         self.board.reset();
         self.board.mailbox.next_boot();
         self.policy.reset_done();
         let (recipe, image) = (self.recipe.clone(), Arc::clone(&self.image));
+        let progress = Arc::clone(&self.progress);
+        progress.enter(Phase::Wipe);
         let load = self.loader.start(&self.board.mailbox, move || {
             drop(ends_first);
             memory::wipe(&recipe.memory)?;
+            progress.enter(Phase::LoadKernel);
+            fault::may_hang(Place::KernelLoad);
             let entry = image.load(&recipe.memory, recipe.vcpus)?;
+            progress.enter(Phase::BuildVm);
             let blank = spare.map_or_else(|| recipe.build(), Ok)?;
             Ok((entry, blank))
         });
@@ -406,6 +441,8 @@ impl Machine {
             self.thaw();
         }
         self.spare.replace(booting.old);
+        self.progress.set_reset(None);
+        self.progress.enter(Phase::Idle);
         Ok(())
     }
 
@@ -443,7 +480,9 @@ impl Machine {
 
     fn freeze(&mut self) {
         if let Some(incarnation) = &self.incarnation {
+            self.progress.enter(Phase::WaitForVcpus);
             incarnation.park();
+            self.progress.enter(Phase::Idle);
             self.frozen_clock = incarnation.vm.get_clock().ok();
         }
         self.frozen = true;

@@ -85,6 +85,7 @@ struct Queue {
 pub struct Mailbox {
     queue: Mutex<Queue>,
     boot_over: AtomicBool,
+    armed: AtomicBool,
     wake: EventFd,
 }
 
@@ -98,6 +99,7 @@ impl Mailbox {
         Ok(Self {
             queue: Mutex::default(),
             boot_over: AtomicBool::new(false),
+            armed: AtomicBool::new(false),
             wake: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
         })
     }
@@ -106,6 +108,12 @@ impl Mailbox {
     pub fn post(&self, request: Request) {
         if request.ends_the_boot() {
             self.boot_over.store(true, Ordering::Release);
+        }
+        // Kept here, where no lost request and no event loop that hangs can make it wrong.
+        match request {
+            Request::Watchdog(Event::Armed) => self.armed.store(true, Ordering::Release),
+            Request::Watchdog(Event::Disarmed) => self.armed.store(false, Ordering::Release),
+            _ => {}
         }
         {
             let mut queue = self.queue.lock();
@@ -132,6 +140,12 @@ impl Mailbox {
     #[must_use]
     pub fn boot_is_over(&self) -> bool {
         self.boot_over.load(Ordering::Acquire)
+    }
+
+    /// True while the guest has its watchdog armed. Takes no lock.
+    #[must_use]
+    pub fn watchdog_is_armed(&self) -> bool {
+        self.armed.load(Ordering::Acquire)
     }
 
     /// Wakes the event loop for what was left in the queue.

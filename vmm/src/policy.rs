@@ -128,6 +128,8 @@ impl Policy {
         match command {
             // A machine is started once; the process has used that message up.
             Command::Start(_) => vec![],
+            // Answered by the event loop itself.
+            Command::Pulse(_) => vec![],
             Command::Status => vec![Step::TellStatus],
             Command::Sync { token } => vec![Step::Tell(News::Synced { token })],
             Command::Pause if self.frozen => vec![],

@@ -32,6 +32,8 @@ pub enum Command {
         /// Comes back with the answer.
         token: u64,
     },
+    /// Give a sign of life from the event loop, as the answer to this question: see [`crate::pulse`].
+    Pulse(u64),
     /// End the machine at once.
     Stop,
 }

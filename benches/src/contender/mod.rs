@@ -60,6 +60,7 @@ impl Guest {
             watchdog: None,
             agent_socket: None,
             network: None,
+            resets: 0,
         }
     }
 }

@@ -204,5 +204,6 @@ fn bare(kernel: &Path) -> MachineConfig {
         watchdog: None,
         agent_socket: None,
         network: None,
+        resets: 0,
     }
 }

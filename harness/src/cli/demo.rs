@@ -69,6 +69,7 @@ fn watchdog(action: Action, stage: &StageArgs) -> Answer {
             watchdog: Some(scene.watchdog()),
             agent_socket: None,
             network: None,
+            resets: 0,
         };
         match play(&mut scene.director(), |screen| scene_run(config, screen))? {
             Played::Review(review) => {

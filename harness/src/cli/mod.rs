@@ -17,6 +17,7 @@ mod venue;
 
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
@@ -105,8 +106,8 @@ fn answer(answer: Answer) -> ExitCode {
 }
 
 fn vm_process(log_level: &str) -> ExitCode {
-    match kennel_vmm::process::inherited_control(vm_process::CONTROL_FD) {
-        Ok(control) => run_vm_process(control, log_level),
+    match kennel_vmm::process::inherited(vm_process::CONTROL_FD, vm_process::PULSE_FD) {
+        Ok((control, pulse)) => run_vm_process(control, pulse, log_level),
         Err(_) => {
             let name = vm_process::SUBCOMMAND;
             progress::say(&format!(
@@ -117,13 +118,13 @@ fn vm_process(log_level: &str) -> ExitCode {
     }
 }
 
-fn run_vm_process(control: UnixStream, log_level: &str) -> ExitCode {
+fn run_vm_process(control: UnixStream, pulse: OwnedFd, log_level: &str) -> ExitCode {
     // A supervisor that is gone reads no message.
     if kennel_vmm::process::die_with_supervisor(&control).is_err() {
         return EXIT_FAILURE.into();
     }
     match start_vm_log(log_level) {
-        Ok(()) => kennel_vmm::process::run(control),
+        Ok(()) => kennel_vmm::process::run(control, pulse),
         Err(error) => {
             progress::say(&format!(
                 "kennel: the host gave no thread for the log of a VM process: {error}; free some \

@@ -114,6 +114,7 @@ pub(super) fn config(vmi: &Vmi, image: &ImageArgs) -> Result<MachineConfig, Fail
         watchdog: vmi.watchdog_config(),
         agent_socket: None,
         network: None,
+        resets: 0,
     })
 }
 

@@ -174,6 +174,8 @@ impl<'a> World<'a> {
                 self.under_way.insert((at, self.begun), probed);
                 vec![]
             }
+            // Simulated machines have no process that could hang.
+            Act::Look { .. } | Act::AskForLife { .. } | Act::Recreate { .. } => vec![],
             Act::Event { .. } | Act::ShowTable | Act::Finish(_) => vec![],
         }
     }

@@ -41,10 +41,20 @@ pub enum Output {
 }
 
 impl Console {
-    /// The ends for the guest `name`, and who taps them.
+    /// The file of the guest `name` alone, if each has one. It lasts as long as the instance, also when that
+    /// gets another VM process.
+    pub(super) fn own_file(&self, name: &str) -> io::Result<Option<ConsoleFile>> {
+        match self {
+            Self::Files(files) => files.of_guest(name).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// The ends for the guest `name`, which has this file of its own, and who taps them.
     pub(super) fn ends(
         &self,
         name: &str,
+        file: Option<&ConsoleFile>,
         sender: &Sender<Arrival>,
     ) -> io::Result<(ConsoleEnds, Option<JoinHandle<()>>)> {
         let tapped = |(ends, tap)| (ends, Some(tap));
@@ -81,7 +91,10 @@ impl Console {
                 .map(tapped)
             }
             Self::Files(files) => {
-                let output = files.of_guest(name)?.end()?;
+                let output = match file {
+                    Some(file) => file.end()?,
+                    None => files.of_guest(name)?.end()?,
+                };
                 let input = Stdio::null();
                 Ok((ConsoleEnds { input, output }, None))
             }

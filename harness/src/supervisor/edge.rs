@@ -6,13 +6,13 @@ use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
 
-use kennel_vmm::config::NetworkConfig;
+use kennel_vmm::config::{MachineConfig, NetworkConfig};
 use kennel_vmm::dial::Target;
 use kennel_vmm::protocol::{Command, Notice};
 use signal_hook::consts::SIGCONT;
 
 use super::asking::Ask;
-use super::controller::{Act, Endpoint, Happening, InstanceId};
+use super::controller::{Act, Endpoint, Happening, InstanceId, Restart};
 use super::events::Said;
 use super::hosted::Hosted;
 use super::publish::Backend;
@@ -129,8 +129,9 @@ impl<'a> Edge<'a> {
 
     fn notice(&mut self, instance: InstanceId, notice: &Notice) {
         let now = self.now();
+        let mut notice = notice.clone();
         if let Some(hosted) = self.hosted.get_mut(&instance) {
-            hosted.uptime.hear(now, notice.uptime_ns, &notice.news);
+            notice.uptime_ns = hosted.uptime.hear(now, notice.uptime_ns, &notice.news);
         }
         let happening = Happening::News {
             instance,
@@ -138,7 +139,7 @@ impl<'a> Edge<'a> {
         };
         let stamp = (instance, notice.realtime_ns, notice.uptime_ns);
         self.happen(happening, Some(stamp));
-        let orders = self.watcher.news(notice);
+        let orders = self.watcher.news(&notice);
         self.obey(orders);
     }
 
@@ -181,12 +182,20 @@ impl<'a> Edge<'a> {
                 _ => None,
             };
             let acts = self.run.controller.happened(now, happening);
+            // Its replacement wants the same sockets; a machine that goes on has them still.
+            let goes_on = acts.iter().any(|act| matches!(act, Act::Recreate { .. }));
+            if let Some(hosted) = over
+                .and_then(|it| self.hosted.get_mut(&it))
+                .filter(|_| !goes_on)
+            {
+                hosted.release_sockets();
+            }
             // Whoever hears that a guest is Ready finds its ports open.
             self.publish(now, stamp);
             for act in acts {
                 happenings.extend(self.act(now, act, stamp));
             }
-            if let Some(instance) = over {
+            if let Some(instance) = over.filter(|_| !goes_on) {
                 self.hosted.remove(&instance);
                 self.objects.remove(&instance);
             }
@@ -217,6 +226,19 @@ impl<'a> Edge<'a> {
                     hosted.kill();
                 }
             }
+            Act::Look { instance } => {
+                let answers = self.hosted.get(&instance)?.take_pulse();
+                return Some(Happening::Looked { instance, answers });
+            }
+            Act::AskForLife {
+                instance,
+                questions,
+            } => {
+                if let Some(hosted) = self.hosted.get_mut(&instance) {
+                    hosted.ask_pulse(questions);
+                }
+            }
+            Act::Recreate { instance, start } => return self.recreate(now, instance, start),
             Act::Attempt {
                 instance,
                 probe,
@@ -283,16 +305,7 @@ impl<'a> Edge<'a> {
             Ok(claim) => claim,
             Err(message) => return Happening::CreateFailed { instance, message },
         };
-        let mut config = self.run.config.clone();
-        config.agent_socket = claim.as_ref().map(|claim| claim.agent().to_owned());
-        let uplink = self.run.uplink.clone();
-        config.network = uplink.zip(claim.as_ref()).map(|(uplink, claim)| {
-            let dial_socket = claim.dial().to_owned();
-            NetworkConfig {
-                uplink,
-                dial_socket,
-            }
-        });
+        let config = self.config(claim.as_ref());
         let console = &self.run.console;
         let started = Hosted::start(config, name, console, claim, instance, &self.sender);
         match started {
@@ -306,6 +319,45 @@ impl<'a> Edge<'a> {
                 message: error.to_string(),
             },
         }
+    }
+
+    /// Its machine, with these sockets.
+    fn config(&self, claim: Option<&Claim>) -> MachineConfig {
+        let mut config = self.run.config.clone();
+        config.agent_socket = claim.map(|claim| claim.agent().to_owned());
+        let uplink = self.run.uplink.clone();
+        config.network = uplink.zip(claim).map(|(uplink, claim)| {
+            let dial_socket = claim.dial().to_owned();
+            NetworkConfig {
+                uplink,
+                dial_socket,
+            }
+        });
+        config
+    }
+
+    /// Starts the machine of `instance` in a new process, the old one being gone.
+    fn recreate(&mut self, now: Moment, instance: InstanceId, start: Restart) -> Option<Happening> {
+        let claim = self.hosted.get(&instance)?.claim();
+        let mut config = self.config(claim);
+        config.resets = start.resets;
+        if let Some(watchdog) = &mut config.watchdog {
+            watchdog.timed_out = start.timed_out;
+        }
+        let name = self.objects.get(&instance)?.rsplit('/').next()?.to_owned();
+        let hosted = self.hosted.get_mut(&instance)?;
+        Some(
+            match hosted.renew(now, config, &name, &self.run.console, instance) {
+                Ok(()) => Happening::Created {
+                    instance,
+                    pid: Some(hosted.pid()),
+                },
+                Err(error) => Happening::CreateFailed {
+                    instance,
+                    message: error.to_string(),
+                },
+            },
+        )
     }
 
     /// Sockets for it. Without probes and published ports that need them, it may do without.

@@ -9,12 +9,13 @@ use kennel_vmm::config::MachineConfig;
 use kennel_vmm::protocol::Command;
 
 use super::asking::{self, Ask, Asking, Line, Sockets};
-use super::console::Console;
-use super::controller::{Happening, InstanceId};
+use super::console::{Console, ConsoleFile};
+use super::controller::{Answers, Happening, InstanceId, Questions};
 use super::sockets::Claim;
 use super::uptime::Uptime;
 use super::vm_process::VmProcess;
 use super::{Arrival, SuperviseError, failed};
+use crate::moment::Moment;
 use crate::probe::ProbeKind;
 
 /// An instance's part of this host.
@@ -23,6 +24,7 @@ pub(super) struct Hosted {
     pub(super) uptime: Uptime,
     process: VmProcess,
     tap: Option<JoinHandle<()>>,
+    console_file: Option<ConsoleFile>,
     /// Its sockets.
     claim: Option<Claim>,
     /// One of them leads to its guest's ports.
@@ -40,8 +42,9 @@ impl Hosted {
         instance: InstanceId,
         sender: &Sender<Arrival>,
     ) -> Result<Self, SuperviseError> {
+        let file = console.own_file(name).map_err(failed("given a console"))?;
         let (ends, tap) = console
-            .ends(name, sender)
+            .ends(name, file.as_ref(), sender)
             .map_err(failed("given a console"))?;
         let words = sender.clone();
         let say = move |word| words.send(Arrival::Word(instance, word)).is_ok();
@@ -51,6 +54,7 @@ impl Hosted {
             uptime: Uptime::default(),
             process,
             tap,
+            console_file: file,
             claim,
             has_network,
             lines: vec![],
@@ -84,11 +88,49 @@ impl Hosted {
         }
     }
 
+    /// The signs of life that its process has given.
+    pub(super) fn take_pulse(&self) -> Answers {
+        self.process.take_pulse()
+    }
+
+    /// Asks its process for signs of life.
+    pub(super) fn ask_pulse(&mut self, questions: Questions) {
+        self.process.ask_pulse(questions);
+    }
+
+    /// Its sockets.
+    pub(super) fn claim(&self) -> Option<&Claim> {
+        self.claim.as_ref()
+    }
+
+    /// Its sockets may be another's.
+    pub(super) fn release_sockets(&mut self) {
+        self.claim = None;
+    }
+
+    /// Starts a process for `config` in the place of the one that is gone.
+    pub(super) fn renew(
+        &mut self,
+        now: Moment,
+        config: MachineConfig,
+        name: &str,
+        console: &Console,
+        instance: InstanceId,
+    ) -> Result<(), SuperviseError> {
+        let (ends, tap) = console
+            .ends(name, self.console_file.as_ref(), &self.sender)
+            .map_err(failed("given a console"))?;
+        self.tap = tap;
+        let words = self.sender.clone();
+        let say = move |word| words.send(Arrival::Word(instance, word)).is_ok();
+        self.process = VmProcess::start_telling(config, ends, say).map_err(failed("started"))?;
+        self.uptime.go_on_from(now);
+        Ok(())
+    }
+
     /// Its process has said its last word; how it went.
     pub(super) fn gone(&mut self) -> String {
         let status = self.process.reap();
-        // Its replacement wants the same.
-        self.claim = None;
         // With the process gone, the tap comes to its end by itself; else it is left alone.
         let tap = self.tap.take().filter(|_| status.is_ok());
         if tap.is_some_and(|tap| tap.join().is_err()) {

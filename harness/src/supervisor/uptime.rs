@@ -9,13 +9,16 @@ use crate::moment::Moment;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Uptime {
     at_ns: u64,
+    /// VM time of the processes that the machine had before.
+    before_ns: u64,
     heard: Moment,
     runs: bool,
 }
 
 impl Uptime {
-    /// `news` came at `now`, told with the VM time `uptime_ns`.
-    pub fn hear(&mut self, now: Moment, uptime_ns: u64, news: &News) {
+    /// `news` came at `now`, told with its process' VM time `uptime_ns`. Gives the machine's.
+    pub fn hear(&mut self, now: Moment, uptime_ns: u64, news: &News) -> u64 {
+        let uptime_ns = uptime_ns.saturating_add(self.before_ns);
         self.at_ns = uptime_ns.max(self.at_ns);
         self.heard = now;
         match news {
@@ -23,6 +26,7 @@ impl Uptime {
             News::Paused { .. } | News::Ended(_) | News::Failed { .. } => self.runs = false,
             _ => {}
         }
+        uptime_ns
     }
 
     /// VM time in ns.
@@ -34,6 +38,12 @@ impl Uptime {
             0
         };
         self.at_ns.saturating_add(since)
+    }
+
+    /// The machine begins anew in another process, whose VM time begins at 0.
+    pub fn go_on_from(&mut self, now: Moment) {
+        self.stop(now);
+        self.before_ns = self.at_ns;
     }
 
     /// VM time goes no further.

@@ -14,14 +14,22 @@ use super::spawner;
 use command_fds::{CommandFdExt, FdMapping};
 use kennel_vmm::config::MachineConfig;
 use kennel_vmm::protocol::{Command, Notice};
+use kennel_vmm::pulse::{PULSE_BYTES, Pulse, Sender as PulseSender};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
+};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::controller::{Answers, Questions};
 
 /// The hidden subcommand that makes this program a VM process.
 pub const SUBCOMMAND: &str = "vm-process";
 /// Where a VM process finds its supervisor's socket.
 pub const CONTROL_FD: i32 = 3;
+/// Where a VM process gives signs of life.
+pub const PULSE_FD: i32 = 4;
 /// This very program, also when its file has been replaced since.
 const THIS_PROGRAM: &str = "/proc/self/exe";
 /// How long a VM process may take to end after it was told to.
@@ -44,6 +52,9 @@ pub struct ConsoleEnds {
     pub output: Stdio,
 }
 
+/// More answers than questions are under way.
+const MOST_ANSWERS: usize = 8;
+
 /// What a VM process has to say.
 #[derive(Debug)]
 pub enum Word {
@@ -61,6 +72,7 @@ pub struct VmProcess {
     child: Option<Child>,
     pidfd: Arc<OwnedFd>,
     socket: UnixStream,
+    pulse: OwnedFd,
 }
 
 impl VmProcess {
@@ -103,6 +115,7 @@ impl VmProcess {
     ) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         let reader = ours.try_clone()?;
+        let (pulse, theirs_pulse) = pulse_sockets()?;
         let mut program = Program::new(THIS_PROGRAM);
         program
             .arg(SUBCOMMAND)
@@ -110,13 +123,15 @@ impl VmProcess {
             .stdin(console.input)
             .stdout(console.output)
             .stderr(log);
-        let mapping = FdMapping {
-            parent_fd: OwnedFd::from(theirs),
-            child_fd: CONTROL_FD,
+        let mapping = |parent_fd, child_fd| FdMapping {
+            parent_fd,
+            child_fd,
         };
-        program
-            .fd_mappings(vec![mapping])
-            .map_err(io::Error::other)?;
+        let mappings = vec![
+            mapping(OwnedFd::from(theirs), CONTROL_FD),
+            mapping(theirs_pulse, PULSE_FD),
+        ];
+        program.fd_mappings(mappings).map_err(io::Error::other)?;
         let child = spawner::spawn(program)?;
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
         let mut process = Self {
@@ -124,6 +139,7 @@ impl VmProcess {
             child: Some(child),
             pidfd: Arc::new(pidfd),
             socket: ours,
+            pulse,
         };
         process.tell(&Command::Start(Box::new(config)))?;
         let pidfd = Arc::clone(&process.pidfd);
@@ -153,6 +169,44 @@ impl VmProcess {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         self.socket.write_all(&line)
+    }
+
+    /// Asks for signs of life: the event loop and the second thread, each if there is a number for it.
+    pub fn ask_pulse(&mut self, questions: Questions) {
+        if let Some(number) = questions.to_loop
+            && let Err(error) = self.tell(&Command::Pulse(number))
+        {
+            log::debug!("the VM process was not asked for a sign of life: {error}");
+        }
+        if let Some(number) = questions.to_second_thread {
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            if let Err(error) = send(&self.pulse, &number.to_le_bytes(), flags) {
+                log::debug!("the VM process' second thread was not asked: {error}");
+            }
+        }
+    }
+
+    /// What the VM process has answered since, and whether it runs.
+    #[must_use]
+    pub fn take_pulse(&self) -> Answers {
+        let mut answers = Answers {
+            state: process_state(self.pid),
+            ..Answers::default()
+        };
+        let mut bytes = [0; PULSE_BYTES];
+        for _ in 0..MOST_ANSWERS {
+            let Ok((count, _)) = recv(&self.pulse, &mut bytes, RecvFlags::DONTWAIT) else {
+                break;
+            };
+            let Some(pulse) = bytes.get(..count).and_then(Pulse::from_bytes) else {
+                continue;
+            };
+            match pulse.sender {
+                PulseSender::EventLoop => answers.from_loop = Some(pulse),
+                PulseSender::SecondThread => answers.from_second_thread = Some(pulse),
+            }
+        }
+        answers
     }
 
     /// Closes the socket, which tells the process that its supervisor is gone.
@@ -226,6 +280,19 @@ impl Drop for VmProcess {
     }
 }
 
+/// Ours, and the VM process'.
+fn pulse_sockets() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
+    Ok(socketpair(family, kind, SocketFlags::CLOEXEC, None)?)
+}
+
+/// The letter that the kernel gives for what the process does: T and t are stopped.
+fn process_state(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The program's name, in parentheses, may have any letter in it.
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
 /// Waits for `child` without holding anybody up.
 fn reap_later(mut child: Child) -> io::Result<JoinHandle<io::Result<ExitStatus>>> {
     thread::Builder::new()
@@ -289,6 +356,7 @@ mod tests {
             child: Some(child),
             pidfd: Arc::new(pidfd),
             socket: UnixStream::pair().expect("sockets").0,
+            pulse: pulse_sockets().expect("sockets").0,
         }
     }
 

@@ -82,6 +82,7 @@ impl Guest {
             cmdline: "console=ttyS0 quiet panic=-1 cryptomgr.notests".into(),
             watchdog: None,
             agent_socket: Some(place.path().join("agent")),
+            resets: 0,
             network: Some(NetworkConfig {
                 uplink,
                 dial_socket: place.path().join("dial"),

@@ -139,6 +139,7 @@ pub(super) fn ports(image: &Image) {
         cmdline: "console=ttyS0 quiet panic=-1 cryptomgr.notests".into(),
         watchdog: None,
         agent_socket: None,
+        resets: 0,
         network: Some(NetworkConfig {
             uplink: Uplink::None,
             dial_socket: socket.clone(),

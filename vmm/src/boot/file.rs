@@ -9,6 +9,8 @@ use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use vm_memory::bitmap::BitmapSlice;
 use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice};
@@ -50,11 +52,19 @@ pub(super) struct BootFile {
     role: FileRole,
     path: PathBuf,
     file: File,
+    steps: Arc<AtomicU64>,
 }
 
+/// What is read at once: each piece is a step that others see.
+const MOST_AT_ONCE: usize = 1 << 20;
+
 impl BootFile {
-    /// Opens a regular, non-empty file for reading.
-    pub(super) fn open(role: FileRole, path: &Path) -> Result<Self, BootError> {
+    /// Opens a regular, non-empty file for reading. `steps` counts what is read.
+    pub(super) fn open(
+        role: FileRole,
+        path: &Path,
+        steps: &Arc<AtomicU64>,
+    ) -> Result<Self, BootError> {
         // Before opening: opening a FIFO would wait for a writer.
         let metadata = std::fs::metadata(path).map_err(|error| fault(role, path, &error))?;
         if !metadata.is_file() {
@@ -73,6 +83,7 @@ impl BootFile {
             role,
             path: path.to_owned(),
             file: File::open(path).map_err(|error| fault(role, path, &error))?,
+            steps: Arc::clone(steps),
         };
         file.size()?;
         Ok(file)
@@ -99,6 +110,7 @@ impl BootFile {
     pub(super) fn reader(&self, range: Range<u64>) -> Reader<'_> {
         Reader {
             file: &self.file,
+            steps: &self.steps,
             position: range.start,
             range,
         }
@@ -114,6 +126,7 @@ impl BootFile {
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     file: &'a File,
+    steps: &'a AtomicU64,
     position: u64,
     range: Range<u64>,
 }
@@ -126,6 +139,7 @@ impl Reader<'_> {
     }
 
     fn advance(&mut self, count: usize) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
         self.position = self.position.saturating_add(count as u64);
     }
 }
@@ -145,7 +159,7 @@ impl ReadVolatile for Reader<'_> {
         &mut self,
         buffer: &mut VolatileSlice<'_, B>,
     ) -> Result<usize, VolatileMemoryError> {
-        let most = self.at_most(buffer.len());
+        let most = self.at_most(buffer.len().min(MOST_AT_ONCE));
         let position = libc::off_t::try_from(self.position).unwrap_or(libc::off_t::MAX);
         let target = buffer.ptr_guard_mut();
         // SAFETY: the slice has room for `most` bytes, which the guard keeps mapped; it is guest
@@ -227,7 +241,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("file");
         std::fs::write(&path, b"0123456789").expect("a file");
-        let file = BootFile::open(FileRole::Initrd, &path).expect("a file");
+        let file = BootFile::open(FileRole::Initrd, &path, &Arc::default()).expect("a file");
         std::fs::remove_file(&path).expect("removed");
         let mut reader = file.reader(2..7);
         let mut two = [0; 2];

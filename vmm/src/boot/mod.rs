@@ -12,6 +12,8 @@
 //! a guest reset wipes RAM and calls it again.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
@@ -78,6 +80,7 @@ pub struct BootImage {
     initrd: Option<BootFile>,
     initrd_overlay: Vec<u8>,
     cmdline: String,
+    steps: Arc<AtomicU64>,
 }
 
 impl BootImage {
@@ -86,15 +89,23 @@ impl BootImage {
     /// # Errors
     /// [`BootError`]: one of them is not there, not readable or not a file.
     pub fn open(source: &BootSource<'_>) -> Result<Self, BootError> {
+        let steps = Arc::default();
         let initrd = source
             .initrd
-            .map(|path| BootFile::open(FileRole::Initrd, path));
+            .map(|path| BootFile::open(FileRole::Initrd, path, &steps));
         Ok(Self {
-            kernel: BootFile::open(FileRole::Kernel, source.kernel)?,
+            kernel: BootFile::open(FileRole::Kernel, source.kernel, &steps)?,
             initrd: initrd.transpose()?,
             initrd_overlay: source.initrd_overlay.to_owned(),
             cmdline: source.cmdline.to_owned(),
+            steps,
         })
+    }
+
+    /// Grows with each piece that a load reads: one that hangs is told from one that is slow.
+    #[must_use]
+    pub fn steps(&self) -> &Arc<AtomicU64> {
+        &self.steps
     }
 
     /// Puts the guest into `memory`, which must be made from [`layout::ram_ranges`], for a machine with

@@ -10,6 +10,8 @@ use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use super::Herald;
 use super::control::Reader;
 use super::ports::Ports;
+use super::pulse_thread::PulseSocket;
+use crate::fault::{self, Place};
 use crate::machine::{Machine, Outcome, Tell};
 use crate::protocol::{Command, News};
 
@@ -44,16 +46,24 @@ pub(super) struct EventLoop {
     reader: Reader,
     herald: Herald,
     ports: Ports,
+    pulse: PulseSocket,
     outcome: Option<Outcome>,
 }
 
 impl EventLoop {
-    pub(super) fn new(machine: Machine, reader: Reader, herald: Herald, ports: Ports) -> Self {
+    pub(super) fn new(
+        machine: Machine,
+        reader: Reader,
+        herald: Herald,
+        ports: Ports,
+        pulse: PulseSocket,
+    ) -> Self {
         Self {
             machine,
             reader,
             herald,
             ports,
+            pulse,
             outcome: None,
         }
     }
@@ -79,6 +89,7 @@ impl EventLoop {
         match source {
             Source::Requests => machine.serve_requests(tell),
             Source::WatchdogTimer => {
+                fault::may_hang(Place::LoopAtBite);
                 machine.serve_watchdog();
                 // A bite is acted on at once, not in the loop's next turn.
                 machine.serve_requests(tell)
@@ -102,6 +113,10 @@ impl EventLoop {
 
     fn serve(&mut self, commands: Vec<Command>) -> Outcome {
         for command in commands {
+            if let Command::Pulse(number) = command {
+                self.give_sign_of_life(number);
+                continue;
+            }
             let herald = &self.herald;
             let mut tell = |now, news| herald.tell(now, news);
             match self.machine.serve_command(command, &mut tell) {
@@ -110,6 +125,12 @@ impl EventLoop {
             }
         }
         Outcome::Running
+    }
+
+    /// Every handler is done that came before the question.
+    fn give_sign_of_life(&self, number: u64) {
+        fault::may_hang(Place::Loop);
+        self.pulse.answer_from_loop(number, self.herald.waits_for());
     }
 
     /// Told before anybody is waited for.

@@ -16,6 +16,7 @@ pub mod network;
 mod notices;
 mod ports;
 mod ports_loop;
+mod pulse_thread;
 mod teller;
 mod worker;
 
@@ -36,12 +37,14 @@ use crate::clock::realtime_ns;
 use crate::config::MachineConfig;
 use crate::machine::{Machine, Outcome};
 use crate::protocol::{Command, News, Notice};
+use crate::pulse::Phase;
 use agent_socket::AgentSocket;
 use console_input::ConsoleInput;
 use control::Reader;
 use event_loop::EventLoop;
 use network::Network;
 use ports::Ports;
+use pulse_thread::PulseSocket;
 use teller::Teller;
 
 /// How long the process of an ended machine waits for those who read console, log and notices.
@@ -53,9 +56,10 @@ fn close_deadline() -> Instant {
     now.checked_add(CLOSE_BOUND).unwrap_or(now)
 }
 
-/// Runs the machine that the supervisor at the other end of `control` describes, until it ends.
+/// Runs the machine that the supervisor at the other end of `control` describes, until it ends; signs of
+/// life go out at `pulse`.
 #[must_use]
-pub fn run(control: UnixStream) -> ExitCode {
+pub fn run(control: UnixStream, pulse: OwnedFd) -> ExitCode {
     // They reach the whole terminal or service; the supervisor alone decides what they mean, and
     // its end is told by the socket.
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
@@ -70,6 +74,11 @@ pub fn run(control: UnixStream) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let pulse = PulseSocket::new(pulse, Arc::default());
+    if let Err(error) = pulse.start_thread() {
+        log::error!("no thread can be had that gives signs of life: {error}");
+        return ExitCode::FAILURE;
+    }
     let start = match reader.wait_for_start() {
         Ok(start) => start,
         Err(error) => {
@@ -78,7 +87,7 @@ pub fn run(control: UnixStream) -> ExitCode {
         }
     };
     let mut deadline = None;
-    let status = match run_machine(start, reader, teller.clone(), &mut deadline) {
+    let status = match run_machine(start, (reader, teller.clone()), pulse, &mut deadline) {
         Ok(Outcome::Failed(message)) | Err(message) => {
             teller.tell(notice(VmInstant::ZERO, News::Failed { message }));
             ExitCode::FAILURE
@@ -93,8 +102,8 @@ pub fn run(control: UnixStream) -> ExitCode {
 
 fn run_machine(
     (config, commands): (MachineConfig, Vec<Command>),
-    reader: Reader,
-    teller: Teller,
+    (reader, teller): (Reader, Teller),
+    pulse: PulseSocket,
     deadline: &mut Option<Instant>,
 ) -> Result<Outcome, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
@@ -106,6 +115,7 @@ fn run_machine(
     .map_err(|error| agent_failed(&config, &error))?;
     let network = config.network.as_ref().map(network::prepare).transpose()?;
     let mut machine = Machine::new(config, Box::new(io::stdout())).map_err(|error| text(&error))?;
+    machine.report_to(pulse.progress());
     let mut tell = |now, news| teller.tell(notice(now, news));
     machine.power_on(&mut tell).map_err(|error| text(&error))?;
 
@@ -115,7 +125,8 @@ fn run_machine(
     let input = ConsoleInput::standard_input();
     let ports = Ports::start(&machine, agent, input, thread_news(&teller, &machine))?;
     let mut manager = EventManager::new().map_err(|error| format!("no event loop: {error}"))?;
-    let mut events = EventLoop::new(machine, reader, Herald { teller, network }, ports);
+    let herald = Herald { teller, network };
+    let mut events = EventLoop::new(machine, reader, herald, ports, pulse);
     events.obey(commands);
     let id = manager.add_subscriber(events);
     loop {
@@ -143,6 +154,12 @@ struct Herald {
 }
 
 impl Herald {
+    /// Whose thread has not done yet what it was told, and how much it has done.
+    fn waits_for(&self) -> Option<(Phase, u16)> {
+        let done = self.network.as_ref().and_then(Network::is_behind)?;
+        Some((Phase::WaitForLink, done))
+    }
+
     fn tell(&self, now: VmInstant, news: News) {
         if let Some(network) = &self.network {
             network.heed(&news);
@@ -192,14 +209,19 @@ pub fn die_with_supervisor(control: &UnixStream) -> io::Result<()> {
     Ok(())
 }
 
-/// The supervisor's socket that this process was started with at descriptor `fd`.
+/// The sockets that a supervisor starts this process with: commands and notices at `control`, signs of
+/// life at `pulse`.
 ///
 /// Called once, before any thread is started.
 ///
 /// # Errors
 ///
-/// `fd` is not an open socket.
-pub fn inherited_control(fd: RawFd) -> io::Result<UnixStream> {
+/// One of them is not an open socket.
+pub fn inherited(control: RawFd, pulse: RawFd) -> io::Result<(UnixStream, OwnedFd)> {
+    Ok((inherited_socket(control)?.into(), inherited_socket(pulse)?))
+}
+
+fn inherited_socket(fd: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: only looked at; nothing is closed or kept.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
     let kind = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(borrowed)?.st_mode);
@@ -211,5 +233,5 @@ pub fn inherited_control(fd: RawFd) -> io::Result<UnixStream> {
     }
     // SAFETY: the descriptor is open, as fstat just told, and was put at this number for us alone
     // by the supervisor that started this process; nothing else in the process knows it.
-    Ok(UnixStream::from(unsafe { OwnedFd::from_raw_fd(fd) }))
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -5,7 +5,7 @@ use std::any::Any;
 use std::convert::Infallible;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -37,6 +37,11 @@ impl Worker {
             thread,
             running,
         })
+    }
+
+    /// False once the thread has done its work.
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self.running.try_recv(), Err(TryRecvError::Empty))
     }
 
     /// Waits for the end of a thread that was told to end. One that does not ends with the process.

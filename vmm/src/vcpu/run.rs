@@ -10,6 +10,7 @@ use super::kick::Registration;
 use super::release::release_memory;
 use super::{Shared, Surroundings};
 use crate::bus::View;
+use crate::fault::{self, Place};
 use crate::mailbox::{Request, ResetCause};
 
 /// What an exit means for the loop.
@@ -58,6 +59,7 @@ pub(super) fn thread(mut fd: VcpuFd, shared: &Shared, around: &Surroundings) {
 /// Does what the thread was called for; false to finish.
 #[cold]
 fn attend(fd: &VcpuFd, shared: &Shared) -> bool {
+    fault::may_hang(Place::Vcpu);
     if !shared.wait_for_run(|| forgive_pause(fd)) {
         return false;
     }

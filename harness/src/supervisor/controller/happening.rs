@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use kennel_vmm::protocol::{Command, News};
 
+use super::process_watch::{Answers, Questions};
 use crate::moment::Moment;
 use crate::probe::{Outcome, ProbeKind};
 use crate::supervisor::events::Said;
@@ -31,6 +32,15 @@ pub struct Endpoint {
     pub ready: bool,
     /// The address that its guest has shown: IPv4, else IPv6.
     pub ip: Option<IpAddr>,
+}
+
+/// How a machine goes on in a new VM process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restart {
+    /// The guest finds that its watchdog has reset it.
+    pub timed_out: bool,
+    /// Resets that the machine has had, with this one.
+    pub resets: u64,
 }
 
 /// What has happened.
@@ -85,6 +95,13 @@ pub enum Happening {
         /// The answer.
         answer: Result<(), String>,
     },
+    /// What the VM process has answered when [`Act::Look`] looked.
+    Looked {
+        /// Whose.
+        instance: InstanceId,
+        /// The answers.
+        answers: Answers,
+    },
     /// Somebody wants all of it to end, at once.
     Stop(Cause),
     /// Somebody wants paused instances to go on.
@@ -113,6 +130,26 @@ pub enum Act {
     Kill {
         /// Whose.
         instance: InstanceId,
+    },
+    /// Look for signs of life of its VM process: [`Happening::Looked`] follows at once.
+    Look {
+        /// Whose.
+        instance: InstanceId,
+    },
+    /// Ask its VM process for signs of life.
+    AskForLife {
+        /// Whose.
+        instance: InstanceId,
+        /// Whom.
+        questions: Questions,
+    },
+    /// Start a VM process in the place of one that was killed because it was stuck: the same machine under
+    /// the same names. [`Happening::Created`] or [`Happening::CreateFailed`] follows.
+    Recreate {
+        /// For this instance.
+        instance: InstanceId,
+        /// How the machine comes to it.
+        start: Restart,
     },
     /// Attempt a probe.
     Attempt {

@@ -4,13 +4,15 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use kennel_vmm::mailbox::ResetCause;
 use kennel_vmm::protocol::{Command, Ending, News};
 
 use super::conditions::{PausedBy, State};
-use super::happening::{Act, Endpoint, InstanceId};
+use super::happening::{Act, Endpoint, InstanceId, Restart};
 use super::ladder::{Ladder, Step};
 use super::plan::Plan;
 use super::probes::{Probes, Question, Told};
+use super::process_watch::{Answers, Finding, Instead, ProcessWatch, Questions, Stuck};
 use super::speech::{Speech, Topic};
 use crate::moment::Moment;
 use crate::probe::{Outcome, ProbeKind};
@@ -46,6 +48,22 @@ pub(super) struct Instance {
     grace: Duration,
     replaced_if_failed: bool,
     starts_paused: bool,
+    /// Over its VM process, if it is one, until its machine ends.
+    watch: Option<ProcessWatch>,
+    /// Resets that its machine has had.
+    resets: u64,
+    /// Its VM process was stuck and is killed: its machine goes on in a new one, after a reset by this.
+    renewal: Renewal,
+}
+
+/// Whether a machine goes on in a new VM process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Renewal {
+    None,
+    /// Once the old process is gone.
+    Due(ResetCause),
+    /// The new process is to boot it, with this process ID once it has one.
+    Boots(ResetCause, Option<u32>),
 }
 
 /// How an instance went.
@@ -78,6 +96,9 @@ impl Instance {
             grace: plan.grace,
             replaced_if_failed: plan.replaces_failed(),
             starts_paused: plan.starts_paused,
+            watch: None,
+            resets: 0,
+            renewal: Renewal::None,
         }
     }
 
@@ -103,11 +124,19 @@ impl Instance {
     }
 
     /// Its VM process exists.
-    pub(super) fn created(&mut self, pid: Option<u32>, acts: &mut Vec<Act>) {
-        self.phase = Phase::Scheduled;
-        self.say(Said::created(pid), acts);
-        if self.starts_paused {
-            self.tell(Command::Pause, acts);
+    pub(super) fn created(&mut self, now: Moment, pid: Option<u32>, acts: &mut Vec<Act>) {
+        self.watch = pid.map(|_| ProcessWatch::new(now));
+        if let Renewal::Boots(cause, _) = self.renewal {
+            self.renewal = Renewal::Boots(cause, pid);
+            if self.paused.is_some() {
+                self.tell(Command::Pause, acts);
+            }
+        } else {
+            self.phase = Phase::Scheduled;
+            self.say(Said::created(pid), acts);
+            if self.starts_paused {
+                self.tell(Command::Pause, acts);
+            }
         }
         // Told to end before it began.
         if self.ladder.is_some() {
@@ -117,8 +146,11 @@ impl Instance {
 
     /// Its VM process tells something.
     pub(super) fn news(&mut self, now: Moment, news: &News, acts: &mut Vec<Act>) {
+        if let Some(watch) = &mut self.watch {
+            watch.heard(now, news);
+        }
         match news {
-            News::Started => self.started(now),
+            News::Started => self.started(now, acts),
             News::Paused { by_watchdog } => {
                 let watchdog = by_watchdog.then_some(PausedBy::Watchdog);
                 self.paused = Some(watchdog.unwrap_or(PausedBy::User));
@@ -128,7 +160,10 @@ impl Instance {
                 self.paused = None;
                 self.probes.paused(now, None);
             }
-            News::Reset { .. } => self.probes.guest_reset(now),
+            News::Reset { count, .. } => {
+                self.resets = *count;
+                self.probes.guest_reset(now);
+            }
             News::AgentConnected => self.agent_connected = true,
             News::AgentDisconnected => self.agent_connected = false,
             News::GuestAddresses { ipv4, ipv6 } => {
@@ -156,7 +191,15 @@ impl Instance {
         self.tell_ready(now, acts);
     }
 
-    fn started(&mut self, now: Moment) {
+    fn started(&mut self, now: Moment, acts: &mut Vec<Act>) {
+        if let Renewal::Boots(cause, pid) = self.renewal {
+            self.renewal = Renewal::None;
+            self.probes.guest_reset(now);
+            self.probes.paused(now, self.paused);
+            // Never held back: the next reset does not tell of another process.
+            self.speech.supersede(Topic::Reset);
+            return self.say(Said::reset_in_new_process(cause, self.resets, pid), acts);
+        }
         if self.phase != Phase::Scheduled {
             return;
         }
@@ -168,6 +211,7 @@ impl Instance {
     }
 
     fn machine_ended(&mut self, now: Moment) {
+        self.watch = None;
         self.probes.over(now);
         self.ip = None;
         // Stopped will have said it.
@@ -179,6 +223,9 @@ impl Instance {
     /// News as an event, if they are one.
     fn pass_on(&mut self, now: Moment, news: &News, acts: &mut Vec<Act>) {
         let Some(said) = Said::of(news) else { return };
+        if *news == News::Started && self.resets > 0 {
+            return;
+        }
         let topic = match news {
             News::Reset { .. } => Topic::Reset,
             News::WatchdogArmed { .. } | News::WatchdogDisarmed => Topic::Arming,
@@ -243,6 +290,7 @@ impl Instance {
         }
         self.cause = Some(Cause::LivenessFailed);
         self.probes.stopping();
+        self.watch = None;
         self.say(
             Said::liveness_killing(&self.name, self.replaced_if_failed, self.grace),
             acts,
@@ -272,6 +320,7 @@ impl Instance {
         }
         // A liveness failure stays what it is while its grace is cut short.
         self.cause.get_or_insert(cause);
+        self.watch = None;
         self.probes.over(now);
         let (ladder, step) = Ladder::at_once(now);
         self.ladder = Some(ladder);
@@ -318,7 +367,13 @@ impl Instance {
     /// When [`Self::due`] has something to do.
     pub(super) fn next_due(&self) -> Option<Moment> {
         let ladder = self.ladder.as_ref().and_then(Ladder::next_due);
-        let others = [ladder, self.probes.next_due(), self.speech.next_due()];
+        let watch = self.watch.as_ref().map(ProcessWatch::next_due);
+        let others = [
+            ladder,
+            watch,
+            self.probes.next_due(),
+            self.speech.next_due(),
+        ];
         others.into_iter().flatten().min()
     }
 
@@ -335,10 +390,79 @@ impl Instance {
         for token in self.probes.ask_again(now) {
             self.tell(Command::Sync { token }, acts);
         }
+        if self.watch.as_mut().is_some_and(|watch| watch.due(now)) {
+            acts.push(Act::Look { instance: self.id });
+        }
         for question in self.probes.due(now) {
             self.ask(question, acts);
         }
         self.tell_ready(now, acts);
+    }
+
+    /// What its VM process has answered.
+    pub(super) fn looked(&mut self, now: Moment, answers: Answers, acts: &mut Vec<Act>) {
+        let Some(watch) = &mut self.watch else { return };
+        let (found, questions) = watch.look(now, answers);
+        match found {
+            Some(Finding::Stuck(stuck)) => return self.stuck(now, stuck, acts),
+            Some(Finding::DoesNotRun { state, silent }) => {
+                self.say(Said::process_stopped(state, silent), acts);
+            }
+            None => {}
+        }
+        if questions != Questions::default() {
+            let instance = self.id;
+            acts.push(Act::AskForLife {
+                instance,
+                questions,
+            });
+        }
+    }
+
+    /// Its VM process runs and gets nowhere: it is killed, and what it owes is done in its stead.
+    fn stuck(&mut self, now: Moment, stuck: Stuck, acts: &mut Vec<Act>) {
+        let ran = self.phase == Phase::Running && self.renewal == Renewal::None;
+        let instead = Instead::of(stuck.duty, ran);
+        self.say(stuck.said(instead), acts);
+        acts.push(Act::Kill { instance: self.id });
+        match instead {
+            Instead::Reset(cause) => {
+                self.watch = None;
+                self.renewal = Renewal::Due(cause);
+                // What its guest says meanwhile tells nothing.
+                self.probes.guest_reset(now);
+                self.probes.paused(now, Some(PausedBy::Watchdog));
+            }
+            Instead::PowerOff => {
+                self.ending = Some(Ending::WatchdogPowerOff);
+                self.machine_ended(now);
+            }
+            Instead::End => {
+                self.broken = Some(stuck.failure());
+                self.machine_ended(now);
+            }
+        }
+    }
+
+    /// Its VM process is gone. If that was killed so that its machine be reset, a new one is started.
+    pub(super) fn begins_anew(&mut self, acts: &mut Vec<Act>) -> bool {
+        let Renewal::Due(cause) = self.renewal else {
+            return false;
+        };
+        if self.ladder.is_some() {
+            return false;
+        }
+        self.renewal = Renewal::Boots(cause, None);
+        self.resets = self.resets.saturating_add(1);
+        (self.agent_connected, self.ip) = (false, None);
+        acts.push(Act::Recreate {
+            instance: self.id,
+            start: Restart {
+                timed_out: cause == ResetCause::Watchdog,
+                resets: self.resets,
+            },
+        });
+        true
     }
 
     fn ask(&self, question: Question, acts: &mut Vec<Act>) {

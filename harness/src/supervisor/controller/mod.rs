@@ -18,6 +18,7 @@ mod names;
 mod plan;
 mod policy;
 mod probes;
+mod process_watch;
 mod slot;
 mod speech;
 mod table;
@@ -35,8 +36,9 @@ use crate::supervisor::events::Said;
 use crate::supervisor::verdict::{Cause, Verdict};
 
 pub use conditions::{Condition, NotReady, PausedBy, PrintableStatus};
-pub use happening::{Act, Endpoint, Happening, InstanceId};
+pub use happening::{Act, Endpoint, Happening, InstanceId, Restart};
 pub use plan::Options;
+pub use process_watch::{Answers, Questions};
 pub use table::{Row, Table};
 
 use instance::{Instance, Over};
@@ -142,7 +144,7 @@ impl Controller {
             Happening::TimePassed => {}
             Happening::Created { instance, pid } => {
                 if let Some(it) = self.find(instance) {
-                    it.created(pid, &mut acts);
+                    it.created(now, pid, &mut acts);
                 }
             }
             Happening::News { instance, news } => {
@@ -168,6 +170,11 @@ impl Controller {
             Happening::ShutdownAnswered { instance, answer } => {
                 if let Some(it) = self.find(instance) {
                     it.shutdown_answered(&answer, &mut acts);
+                }
+            }
+            Happening::Looked { instance, answers } => {
+                if let Some(it) = self.find(instance) {
+                    it.looked(now, answers, &mut acts);
                 }
             }
             Happening::Stop(cause) => self.stop(now, cause, &mut acts),
@@ -228,6 +235,9 @@ impl Controller {
         let Some(instance) = slot.instance_mut() else {
             return;
         };
+        if instance.begins_anew(acts) {
+            return;
+        }
         let over = instance.over(now, how, acts);
         let last = Remains::of(instance, &over);
         let then = policy::after(self.plan.kind, over.verdict.phase());

@@ -40,6 +40,13 @@ impl Speech {
         self.topics.entry(topic).or_default().offer(now, said)
     }
 
+    /// Forgets what is held back of a topic: something newer is said without asking.
+    pub(super) fn supersede(&mut self, topic: Topic) {
+        if let Some(topic) = self.topics.get_mut(&topic) {
+            topic.held = None;
+        }
+    }
+
     /// When something that is held back may be told.
     pub(super) fn next_due(&self) -> Option<Moment> {
         self.topics.values().filter_map(Allowance::next_due).min()

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The controller against an edge that is played by hand: what simulations do not get to.
 
+mod stuck;
+
 use std::time::Duration;
 
 use kennel_vmm::dial::{GUEST_IPV4, GUEST_IPV6};
@@ -18,6 +20,8 @@ struct Hand {
     controller: Controller,
     now: Moment,
     acts: Vec<Act>,
+    /// What VM processes have been asked and have not answered.
+    asked: Questions,
 }
 
 const MACHINE: &str = "domain: {resources: {requests: {memory: 256Mi}}}";
@@ -37,6 +41,7 @@ fn hand(kind: &str, own: &str, probes: &str) -> Hand {
         controller: Controller::new(&document, Options::default()),
         now: Moment::ZERO,
         acts: vec![],
+        asked: Questions::default(),
     };
     hand.happens(Happening::TimePassed);
     hand
@@ -55,8 +60,10 @@ impl Hand {
 
     fn created(&mut self, number: u64) {
         let instance = InstanceId(number);
-        let pid = Some(7);
-        self.happens(Happening::Created { instance, pid });
+        self.happens(Happening::Created {
+            instance,
+            pid: None,
+        });
     }
 
     fn runs(&mut self, number: u64) {
@@ -117,7 +124,8 @@ impl Hand {
             Act::Attempt { number, .. } => Some(format!("attempt {number}")),
             Act::AskShutdown { .. } => Some("ask".to_owned()),
             Act::Finish(verdict) => Some(format!("finish {verdict:?}")),
-            Act::Event { .. } | Act::ShowTable => None,
+            Act::Recreate { start, .. } => Some(format!("recreate {start:?}")),
+            Act::Event { .. } | Act::ShowTable | Act::Look { .. } | Act::AskForLife { .. } => None,
         })
         .collect()
     }

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use kennel_vmm::mailbox::ResetCause;
 use serde_json::json;
 
 use super::Said;
@@ -30,6 +31,39 @@ impl Said {
                 .with(json!({ "pid": pid })),
             None => Self::normal("Created", "Instance created"),
         }
+    }
+
+    /// The VM process runs and gets nowhere: it is killed, and what it owes is done in its stead.
+    #[must_use]
+    pub fn stuck(message: String, data: serde_json::Value) -> Self {
+        Self::warning("Stuck", message).with(data)
+    }
+
+    /// The VM process does not run. `state` is what ps(1) shows of it.
+    #[must_use]
+    pub fn process_stopped(state: Option<char>, silent: Duration) -> Self {
+        let why = match state {
+            Some('T') => "a signal has stopped it; SIGCONT lets it go on",
+            Some('t') => "a debugger has stopped it",
+            Some('D') => "the kernel holds it",
+            _ => "it gets no time to run, or is frozen",
+        };
+        let message = format!(
+            "The VM process has not run for {:.1} s: {why}. Its guest stands still meanwhile",
+            silent.as_secs_f64()
+        );
+        let state = state.map(String::from);
+        Self::warning("ProcessStopped", message)
+            .with(json!({ "state": state, "silent_ns": nanos(silent) }))
+    }
+
+    /// The machine was reset by starting it in a new VM process.
+    #[must_use]
+    pub fn reset_in_new_process(cause: ResetCause, count: u64, pid: Option<u32>) -> Self {
+        let by = super::reset_cause(cause);
+        let message = format!("The machine was reset by {by}, in a new VM process");
+        let data = json!({ "cause": cause, "count": count, "new_process": true, "pid": pid });
+        Self::normal("Reset", message).with(data)
     }
 
     /// Somebody ends the machine.

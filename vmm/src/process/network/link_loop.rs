@@ -15,6 +15,7 @@ use super::dial_socket::DialSocket;
 use super::orders::OrderBox;
 use super::uplink::{self, Part, Uplink};
 use crate::clock::{VmClock, VmTimer};
+use crate::fault::{self, Place};
 use crate::link::Link;
 use crate::protocol::News;
 
@@ -194,7 +195,13 @@ impl LinkLoop {
     }
 
     fn obey(&mut self, now: u64) {
+        if self.parts.orders.resets_seen().is_some() {
+            fault::may_hang(Place::Link);
+        }
         let orders = self.parts.orders.take();
+        if orders.stop {
+            fault::may_hang(Place::LinkAtEnd);
+        }
         if orders.reset {
             self.parts.link.guest_reset(now);
         }

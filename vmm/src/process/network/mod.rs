@@ -135,6 +135,12 @@ impl Network {
         }
     }
 
+    /// How many resets the thread has seen, if it is there and has not seen the last.
+    pub(super) fn is_behind(&self) -> Option<u16> {
+        let runs = self.thread.as_ref().is_some_and(Worker::is_running);
+        self.orders.resets_seen().filter(|_| runs)
+    }
+
     /// Ends the thread, with its clients, its uplink and its socket; waits for it until `deadline`.
     pub fn stop_by(&mut self, deadline: Instant) {
         self.orders.add(|orders| orders.stop = true);
