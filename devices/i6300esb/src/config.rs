@@ -23,9 +23,8 @@ pub struct Config {
     /// Time in which nobody ran is not held against the guest. Default false.
     ///
     /// A stage whose end is found more than [`STALL_NS`] late starts over when it is found, once for a ping or enable, and
-    /// [`Event::StallForgiven`](crate::Event::StallForgiven) tells; whoever finds it, timer or access. Stage 2 begins when the
-    /// end of stage 1 is found, if that is more than 100 ms late. After a bite that is found late no round is made up for.
-    /// Reported instants, and so the lateness of a bite, stay those of a process that had run.
+    /// [`Event::StallForgiven`](crate::Event::StallForgiven) tells; whoever finds it, timer or access. After a bite that is found
+    /// so late no round is made up for. Reported instants, and so the lateness of a bite, stay those of a process that had run.
     pub forgive_stalls: bool,
 }
 

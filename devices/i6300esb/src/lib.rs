@@ -27,7 +27,7 @@
 //! process was stopped, and the guest could not ping. Whoever comes first finds it, the timer or an access, and in an access it
 //! is found before anything else is done.
 //!
-//! A stop is seen if the end of a stage falls into it. A guest that pings within each stage, less 100 ms, and between any two
+//! A stop is seen if the end of a stage falls into it. A guest that pings within each stage, less [`STALL_NS`], and between any two
 //! stops, is never bitten; one that hangs always is, at most one round after a stop. A stop between two ends of stages is not
 //! seen and counts as time in which the guest did not ping.
 //!

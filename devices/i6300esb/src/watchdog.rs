@@ -17,10 +17,6 @@ use crate::time::{Past, VmInstant};
 /// Steps that any catching up takes at most: two to end the round, one for the stage after the skipped rounds, and one
 /// for a change of mode at the end of a round.
 const MAX_STEPS: usize = 5;
-/// Where stalls are forgiven: an end of stage 1 found later than this, in nanoseconds, moves stage 2. The guest, too, may not
-/// have run before, and its ping may be half a timeout away.
-const SLIP_NS: u64 = 100_000_000;
-
 /// Counts since power-on.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counters {
@@ -136,14 +132,10 @@ impl Watchdog {
         self.round = next;
     }
 
-    fn end_first_stage(&mut self, config: &Config, mut round: Round, now: VmInstant) -> Round {
+    fn end_first_stage(&mut self, config: &Config, round: Round, now: VmInstant) -> Round {
         self.registers.interrupt_active = true;
         let due = self.due(config, &round, now);
         self.note_first_stages(1, due, round.is_fresh());
-        let late = late_by(config, round.expiry, now, SLIP_NS);
-        if round.is_fresh() && late.is_some_and(|late| late <= STALL_NS) {
-            round.expiry = Expiry::exactly(now);
-        }
         round.into_second_stage(&self.registers.program(), config.clock)
     }
 
@@ -170,7 +162,7 @@ impl Watchdog {
     fn start_over(&mut self, config: &Config, at: Expiry, now: VmInstant) -> Round {
         let program = self.registers.program();
         let start = match program.mode {
-            _ if late_by(config, at, now, STALL_NS).is_some() => Expiry::exactly(now),
+            _ if stalled(config, at, now).is_some() => Expiry::exactly(now),
             Mode::Watchdog => self.pass_whole_rounds(config, &program, at, now),
             Mode::FreeRunning => at,
         };
@@ -214,7 +206,7 @@ impl Watchdog {
     fn end_free_running(&mut self, config: &Config, round: Round, now: VmInstant) -> Option<Round> {
         let clock = config.clock;
         let program = self.registers.program();
-        let stalled = late_by(config, round.expiry, now, STALL_NS).is_some();
+        let stalled = stalled(config, round.expiry, now).is_some();
         let more = match program.mode {
             _ if stalled => 0,
             Mode::FreeRunning => clock.whole_periods(round.expiry, now, program.second),
@@ -410,15 +402,15 @@ impl Watchdog {
     }
 }
 
-/// How late `expiry` is found, where stalls are forgiven and that is more than `bound`.
-fn late_by(config: &Config, expiry: Expiry, now: VmInstant, bound: u64) -> Option<u64> {
+/// How late `expiry` is found, where stalls are forgiven and that is one.
+fn stalled(config: &Config, expiry: Expiry, now: VmInstant) -> Option<u64> {
     let late = config.forgive_stalls.then(|| now.nanos_since(expiry.at));
-    late.filter(|late| *late > bound)
+    late.filter(|late| *late > STALL_NS)
 }
 
 /// A stall that is to be forgiven: there was none since the last ping or enable.
 fn forgivable(config: &Config, round: &Round, now: VmInstant) -> Option<StallForgiven> {
-    let stalled_ns = late_by(config, round.expiry, now, STALL_NS)?;
+    let stalled_ns = stalled(config, round.expiry, now)?;
     let due = round.expiry.at;
     (round.origin == Origin::Loaded).then_some(StallForgiven { due, stalled_ns })
 }
