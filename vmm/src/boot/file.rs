@@ -159,24 +159,33 @@ impl ReadVolatile for Reader<'_> {
         &mut self,
         buffer: &mut VolatileSlice<'_, B>,
     ) -> Result<usize, VolatileMemoryError> {
-        let most = self.at_most(buffer.len().min(MOST_AT_ONCE));
-        let position = libc::off_t::try_from(self.position).unwrap_or(libc::off_t::MAX);
+        let most = self.at_most(buffer.len());
         let target = buffer.ptr_guard_mut();
-        // SAFETY: the slice has room for `most` bytes, which the guard keeps mapped; it is guest
-        // memory, whose bytes may be anything at any time.
-        let count = unsafe {
-            libc::pread(
-                self.file.as_raw_fd(),
-                target.as_ptr().cast(),
-                most,
-                position,
-            )
-        };
-        let count = usize::try_from(count)
-            .map_err(|_| VolatileMemoryError::IOError(io::Error::last_os_error()))?;
-        buffer.bitmap().mark_dirty(0, count);
-        self.advance(count);
-        Ok(count)
+        let mut done = 0;
+        // All of it, as guest memory takes no less for an answer; piece by piece, as others look on.
+        while done < most {
+            let position = libc::off_t::try_from(self.position).unwrap_or(libc::off_t::MAX);
+            // SAFETY: the slice has room for `most` bytes, of which `done` are in use and at most the rest
+            // is written; the guard keeps them mapped. It is guest memory, whose bytes may be anything at
+            // any time.
+            let count = unsafe {
+                libc::pread(
+                    self.file.as_raw_fd(),
+                    target.as_ptr().add(done).cast(),
+                    MOST_AT_ONCE.min(most - done),
+                    position,
+                )
+            };
+            let count = usize::try_from(count)
+                .map_err(|_| VolatileMemoryError::IOError(io::Error::last_os_error()))?;
+            if count == 0 {
+                break;
+            }
+            self.advance(count);
+            done = done.saturating_add(count);
+        }
+        buffer.bitmap().mark_dirty(0, done);
+        Ok(done)
     }
 }
 
@@ -234,6 +243,22 @@ mod tests {
             "Input/output error"
         );
         assert_eq!(reason(&io::Error::other("torn")), "torn");
+    }
+
+    #[test]
+    fn a_long_file_is_read_whole_and_in_steps() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("file");
+        let bytes: Vec<u8> = (0..=250).cycle().take(3 * MOST_AT_ONCE + 5).collect();
+        std::fs::write(&path, &bytes).expect("a file");
+        let steps = Arc::default();
+        let file = BootFile::open(FileRole::Initrd, &path, &steps).expect("a file");
+        let mut target = vec![0; bytes.len()];
+        let mut slice = VolatileSlice::from(target.as_mut_slice());
+        let mut reader = file.reader(0..bytes.len() as u64);
+        assert_eq!(reader.read_volatile(&mut slice).expect("all"), bytes.len());
+        assert!(target == bytes);
+        assert_eq!(steps.load(Ordering::Relaxed), 4);
     }
 
     #[test]
