@@ -5,6 +5,7 @@
 //! Once started, the thread is there for the next reset. It is never joined: a load that hangs on a
 //! dead disk holds up neither the loop nor the machine's end, and ends with the process.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
@@ -53,7 +54,13 @@ impl Loader {
         let thread = std::thread::Builder::new()
             .name("loader".into())
             .stack_size(STACK_BYTES)
-            .spawn(move || works.into_iter().for_each(|work| work()));
+            .spawn(move || {
+                for work in works {
+                    // The thread outlives a panic, so that no work is sent to one that is about to end;
+                    // the panic's message is out already, and its load gives no result.
+                    let _panicked = catch_unwind(AssertUnwindSafe(work));
+                }
+            });
         match thread {
             Ok(_) => self.work = Some(work),
             Err(error) => log::warn!("a reset will hold up the machine's loop: {error}"),
@@ -80,7 +87,7 @@ impl Loader {
             None => Some(work),
         };
         if let Some(work) = refused {
-            // A panic has ended the thread; the next load has a new one.
+            // The thread is gone; the next load has a new one.
             self.work = None;
             work();
         }
