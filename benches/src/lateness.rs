@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! How late a deadline is acted on: the floor's, the watchdog's in its event loop, and QEMU's, each
-//! a few times at once, a while apart so that none wakes the CPU for another.
+//! How late a deadline is acted on: the floor's, that of a VM process' watchdog, and QEMU's, each a few
+//! times at once, a while apart so that none wakes the CPU for another.
 
 use std::os::fd::OwnedFd;
 use std::process::Command;
@@ -10,15 +10,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use event_manager::{EventManager, EventOps, EventSet, EventSubscriber, Events, SubscriberOps};
-use i6300esb::{AfterBite, Config, Event, VmInstant};
-use i6300esb_rust_vmm::{Host, WatchdogDevice};
+use kennel_tests::bench_guest;
 use rustix::event::{EventfdFlags, eventfd};
-use vm_device::DeviceMmio;
-use vm_device::bus::MmioAddress;
+use tempfile::TempPath;
 
 use crate::Trouble;
 use crate::clock::{arm, monotonic_ns, realtime_to_monotonic, timer};
+use crate::contender::kennel_watchdog::{KennelWatchdog, Told};
 use crate::contender::qemu_watchdog::QemuWatchdog;
 use crate::fleet::{Epoll, read};
 use crate::session::Session;
@@ -44,22 +42,32 @@ impl Who {
     pub(crate) const ALL: [Self; 3] = [Self::Floor, Self::Kennel, Self::Qemu];
 }
 
-/// A deadline was acted on, at this instant of `CLOCK_MONOTONIC`.
+/// What became of a deadline.
 #[derive(Clone, Copy, Debug)]
 struct Acted {
     who: Who,
     index: usize,
-    at: u64,
+    what: What,
 }
 
-/// Lateness in ns of each contender in one round, in the order of [`Who::ALL`].
-pub(crate) type Round = [Vec<u64>; 3];
+#[derive(Clone, Copy, Debug)]
+enum What {
+    /// Acted on, at this instant of `CLOCK_MONOTONIC`.
+    At(u64),
+    /// Told by a VM process.
+    Told(Told),
+}
+
+/// Lateness in ns of each contender in one round, in the order of [`Who::ALL`]: of each that was armed
+/// one sample, and one before it if a stall was forgiven.
+pub(crate) type Round = [Vec<Vec<u64>>; 3];
 
 /// Some of each contender, ready to be armed.
 pub(crate) struct Lab {
     floor: Floor,
-    kennel: Kennel,
+    kennel: Vec<KennelWatchdog>,
     qemu: Vec<QemuWatchdog>,
+    _guest: TempPath,
     acted: Receiver<Acted>,
     /// How many of each contender take part, in the order of [`Who::ALL`].
     each: [usize; 3],
@@ -68,28 +76,34 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    /// So many floors, so many of ours, and so many QEMUs.
-    pub(crate) fn new(each: usize, qemus: usize) -> Result<Self, Trouble> {
+    /// So many of each contender, in the order of [`Who::ALL`].
+    pub(crate) fn new(each: [usize; 3]) -> Result<Self, Trouble> {
         let (sender, acted) = channel();
         let offset = realtime_to_monotonic();
-        let start = |index| {
+        let guest = bench_guest::write();
+        let tell = |who, index| {
             let sender = sender.clone();
+            move |what| sender.send(Acted { who, index, what }).is_ok()
+        };
+        let kennel = |index| {
+            let tell = tell(Who::Kennel, index);
+            KennelWatchdog::start(&guest, move |told| tell(What::Told(told)))
+        };
+        let qemu = |index| {
+            let tell = tell(Who::Qemu, index);
             QemuWatchdog::start("none", move |told| {
                 let at = told.realtime_ns.saturating_add_signed(offset);
-                let acted = Acted {
-                    who: Who::Qemu,
-                    index,
-                    at,
-                };
-                told.event != "WATCHDOG" || sender.send(acted).is_ok()
+                told.event != "WATCHDOG" || tell(What::At(at))
             })
         };
+        let [floors, kennels, qemus] = each;
         Ok(Self {
-            qemu: (0..qemus).map(start).collect::<Result<_, _>>()?,
-            floor: Floor::start(each, sender.clone())?,
-            kennel: Kennel::start(each, sender)?,
+            floor: Floor::start(floors, sender.clone())?,
+            kennel: (0..kennels).map(kennel).collect::<Result<_, _>>()?,
+            qemu: (0..qemus).map(qemu).collect::<Result<_, _>>()?,
+            _guest: guest,
             acted,
-            each: [each, each, qemus],
+            each,
             offset,
         })
     }
@@ -110,11 +124,10 @@ impl Lab {
                 Err(error) => Err(Trouble::new(format!("chrt: {error}"))),
             }
         };
-        for thread in [self.floor.thread_id, self.kennel.thread_id] {
-            change(&["-f", "-p"], thread.to_string())?;
-        }
-        let pids = self.qemu.iter().map(QemuWatchdog::pid);
-        pids.into_iter()
+        change(&["-f", "-p"], self.floor.thread_id.to_string())?;
+        let kennels = self.kennel.iter().map(KennelWatchdog::pid);
+        kennels
+            .chain(self.qemu.iter().map(QemuWatchdog::pid))
             .try_for_each(|pid| change(&["-a", "-f", "-p"], pid.to_string()))
     }
 
@@ -159,7 +172,8 @@ impl Lab {
         Ok(lateness)
     }
 
-    /// The instant at which it should act: the earliest possible for us, the latest for QEMU.
+    /// The instant at which it should act: the earliest possible for the floor, the latest for QEMU. A VM
+    /// process knows its own better.
     fn arm(
         &mut self,
         who: Who,
@@ -169,7 +183,13 @@ impl Lab {
     ) -> Result<Option<u64>, Trouble> {
         let armed = match who {
             Who::Floor => Some(self.floor.arm(index, whole)),
-            Who::Kennel => self.kennel.arm(index, stage),
+            Who::Kennel => match self.kennel.get_mut(index) {
+                Some(kennel) => {
+                    kennel.arm(stage)?;
+                    Some(monotonic_ns())
+                }
+                None => None,
+            },
             Who::Qemu => match self.qemu.get_mut(index) {
                 Some(qemu) => Some(qemu.arm([stage, stage])?[1]),
                 None => None,
@@ -185,7 +205,7 @@ impl Lab {
         long: Duration,
     ) -> Result<Round, Trouble> {
         let mut left: usize = due.iter().map(Vec::len).sum();
-        let mut lateness = due.clone().map(|due| vec![0; due.len()]);
+        let mut lateness = due.clone().map(|due| vec![vec![]; due.len()]);
         let end = Instant::now() + long + OVERDUE;
         while left > 0 {
             let acted = match self.acted.recv_timeout(crate::session::GLANCE) {
@@ -201,8 +221,17 @@ impl Lab {
             let seen = lateness
                 .get_mut(place)
                 .and_then(|all| all.get_mut(acted.index));
-            if let (Some(due), Some(seen)) = (due, seen) {
-                *seen = acted.at.saturating_sub(*due);
+            let (Some(due), Some(seen)) = (due, seen) else {
+                continue;
+            };
+            seen.push(match acted.what {
+                What::At(at) => at.saturating_sub(*due),
+                What::Told(Told::Bite(late) | Told::Stall(late)) => late,
+                What::Told(Told::Gone) => {
+                    return Err(Trouble::new("a VM process has ended"));
+                }
+            });
+            if !matches!(acted.what, What::Told(Told::Stall(_))) {
                 left -= 1;
             }
         }
@@ -226,7 +255,7 @@ impl Floor {
             epoll.add(timer, key)?;
         }
         let mut quit = Quit::new()?;
-        epoll.add(&quit.event, u64::MAX)?;
+        epoll.add(&*quit.event, u64::MAX)?;
         let (ours, stop) = (Arc::clone(&timers), Arc::clone(&quit.stop));
         let thread_id = quit.spawn("floor", move || {
             while !stop.load(Ordering::Acquire) {
@@ -234,9 +263,9 @@ impl Floor {
                     let index = usize::try_from(key).unwrap_or(usize::MAX);
                     if let Some(timer) = ours.get(index) {
                         read(timer);
-                        let at = monotonic_ns();
+                        let what = What::At(monotonic_ns());
                         let who = Who::Floor;
-                        let _told = acted.send(Acted { who, index, at });
+                        let _told = acted.send(Acted { who, index, what });
                     }
                 }
             }
@@ -266,121 +295,10 @@ impl std::fmt::Debug for Floor {
     }
 }
 
-/// A machine without a guest: VM time is the host's, and a bite is passed on.
-#[derive(Debug)]
-struct Around {
-    index: usize,
-    acted: Sender<Acted>,
-}
-
-impl Host for Around {
-    fn now(&self) -> VmInstant {
-        VmInstant::from_nanos(monotonic_ns())
-    }
-
-    fn monotonic_ns(&self, at: VmInstant) -> Option<u64> {
-        Some(at.as_nanos())
-    }
-
-    fn set_interrupt(&self, _level: bool) {}
-
-    fn event(&self, _now: VmInstant, event: Event) {
-        if let Event::Bite(_) = event {
-            let _told = self.acted.send(Acted {
-                who: Who::Kennel,
-                index: self.index,
-                at: monotonic_ns(),
-            });
-        }
-    }
-}
-
-/// Watchdogs in an event-manager loop.
-struct Kennel {
-    devices: Vec<Arc<WatchdogDevice<Around>>>,
-    quit: Quit,
-    thread_id: i32,
-}
-
-impl std::fmt::Debug for Kennel {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Kennel")
-            .field("quit", &self.quit)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Kennel {
-    fn start(count: usize, acted: Sender<Acted>) -> Result<Self, Trouble> {
-        let config = Config {
-            after_bite: AfterBite::Disarm,
-            ..Config::default()
-        };
-        let device = |index| {
-            let acted = acted.clone();
-            let device = WatchdogDevice::new(config, Around { index, acted });
-            device.map(Arc::new).map_err(Trouble::new)
-        };
-        let devices: Vec<_> = (0..count).map(device).collect::<Result<_, _>>()?;
-        let mut manager = EventManager::<Arc<dyn EventSubscriber + Send + Sync>>::new()
-            .map_err(|error| Trouble::new(format!("no event loop: {error}")))?;
-        for device in &devices {
-            manager.add_subscriber(Arc::clone(device) as _);
-        }
-        let mut quit = Quit::new()?;
-        manager.add_subscriber(Arc::clone(&quit.event) as _);
-        let stop = Arc::clone(&quit.stop);
-        let thread_id = quit.spawn("watchdogs", move || {
-            while !stop.load(Ordering::Acquire) && manager.run().is_ok() {}
-        })?;
-        Ok(Self {
-            devices,
-            quit,
-            thread_id,
-        })
-    }
-
-    /// The instant before it was enabled.
-    fn arm(&self, index: usize, stage: u32) -> Option<u64> {
-        let device = self.devices.get(index)?;
-        let base = MmioAddress(0);
-        device.config_write(0x60, &[0x03, 0]);
-        for offset in [0, 4] {
-            device.mmio_write(base, 0x0c, &[0x80, 0]);
-            device.mmio_write(base, 0x0c, &[0x86, 0]);
-            device.mmio_write(base, offset, &stage.to_le_bytes());
-        }
-        let now = monotonic_ns();
-        device.config_write(0x68, &[0x02]);
-        Some(now)
-    }
-}
-
-/// An eventfd that ends a loop.
-#[derive(Debug)]
-struct Bell(OwnedFd);
-
-impl std::os::fd::AsFd for Bell {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl EventSubscriber for Bell {
-    fn process(&self, _events: Events, _ops: &mut EventOps<'_>) {
-        read(&self.0);
-    }
-
-    fn init(&self, ops: &mut EventOps<'_>) {
-        let _added = ops.add(Events::new(&self.0, EventSet::IN));
-    }
-}
-
 /// Ends a thread with its owner.
 #[derive(Debug)]
 struct Quit {
-    event: Arc<Bell>,
+    event: Arc<OwnedFd>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -390,7 +308,7 @@ impl Quit {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let event = eventfd(0, flags).map_err(Trouble::new)?;
         Ok(Self {
-            event: Arc::new(Bell(event)),
+            event: Arc::new(event),
             stop: Arc::default(),
             thread: None,
         })
@@ -412,7 +330,7 @@ impl Quit {
 impl Drop for Quit {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
-        let _rung = rustix::io::write(&self.event.0, &1_u64.to_ne_bytes());
+        let _rung = rustix::io::write(&*self.event, &1_u64.to_ne_bytes());
         if let Some(thread) = self.thread.take() {
             let _ended = thread.join();
         }
@@ -423,18 +341,39 @@ impl Drop for Quit {
 mod tests {
     use super::*;
 
+    /// No VM process: a program of unit tests cannot be one.
+    fn floors(count: usize) -> Lab {
+        Lab::new([count, 0, 0]).expect("timers")
+    }
+
     #[test]
-    fn the_floor_and_the_watchdog_act_and_never_early() {
+    fn the_floor_acts_and_never_early() {
         let session = Session::new(true, None, 1).expect("a session");
-        let mut lab = Lab::new(3, 0).expect("timers");
         let timeout = Duration::from_millis(50);
-        let round = lab.round(&session, timeout, true).expect("a round");
-        let counts = round.each_ref().map(Vec::len);
-        assert_eq!(counts, [3, 3, 0]);
+        let round = floors(3).round(&session, timeout, true).expect("a round");
+        let [floor, kennel, qemu] = round;
+        assert_eq!([floor.len(), kennel.len(), qemu.len()], [3, 0, 0]);
         // Before its deadline it would read as zero; nobody takes no time at all.
-        assert!(
-            round.concat().iter().all(|lateness| *lateness > 0),
-            "{round:?}"
-        );
+        let one = |samples: &Vec<u64>| samples.len() == 1 && samples[0] > 0;
+        assert!(floor.iter().all(one), "{floor:?}");
+    }
+
+    #[test]
+    fn a_forgiven_stall_is_a_sample_beside_its_late_bite() {
+        let session = Session::new(true, None, 1).expect("a session");
+        let mut lab = floors(0);
+        let (sender, acted) = channel();
+        lab.acted = acted;
+        for (index, told) in [
+            (0, Told::Stall(300)),
+            (1, Told::Bite(7)),
+            (0, Told::Bite(900)),
+        ] {
+            let (who, what) = (Who::Kennel, What::Told(told));
+            sender.send(Acted { who, index, what }).expect("a lab");
+        }
+        let due = [vec![], vec![0, 0], vec![]];
+        let seen = lab.collect(&session, &due, Duration::ZERO).expect("bites");
+        assert_eq!(seen, [vec![], vec![vec![300, 900], vec![7]], vec![]]);
     }
 }

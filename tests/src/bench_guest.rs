@@ -9,6 +9,7 @@
 //! | `b` | arms the watchdog at 00:04.0 with 1.2 s and halts, so that it bites |
 //! | `n` | the same; its NMI handler writes `N` and halts for good |
 //! | `c` | the same, but computes without end |
+//! | `a` | writes `R`, and arms it whenever COM1 says how many ticks a stage has, as a decimal and a newline; halts meanwhile |
 //! | `p` | arms it with 4 s, and pings it every 2 s, each time with a `p`; sleeps meanwhile |
 //! | `h` | as `p`, and hangs after three pings: halts for good |
 //! | digit | writes `B`, pings the watchdog so many times [`PINGS`], writes `E`, halts |

@@ -21,6 +21,8 @@
     .set G_STEADY_TICKS, 2035
     .set G_LAPIC, 0xfee00000
     .set G_VECTOR, 0x40
+    .set G_INPUT_VECTOR, 0x41
+    .set G_IOAPIC, 0xfec00000
     # Of the LAPIC's timer, which counts every 128 ns under KVM.
     .set G_PERIOD, 15625000
     # Before it hangs.
@@ -66,6 +68,8 @@ kennel_bench_guest_start:
     je g_nmi
     cmp bl, 'c'
     je g_compute
+    cmp bl, 'a'
+    je g_ask
     mov ebp, -1
     cmp bl, 'p'
     je g_steady
@@ -130,7 +134,54 @@ g_sleep:
     hlt
     jmp g_sleep
 
-# Gate EDX leads to behind the call; then the watchdog is armed, and the guest sleeps.
+# Sleeps until the console says how many ticks a stage is to have, in decimal and a line of its own; then arms.
+g_ask:
+    mov edx, G_INPUT_VECTOR
+    call g_set_gate
+g_on_input:
+    mov esp, G_STACK
+    # Before the FIFO is emptied: what comes later interrupts again.
+    mov esi, G_LAPIC
+    mov dword ptr [esi + 0xb0], 0
+g_read_input:
+    mov dx, G_COM1 + 5
+    in al, dx
+    test al, 1
+    jz g_sleep
+    mov dx, G_COM1
+    in al, dx
+    sub al, '0'
+    jb g_line_ends
+    movzx eax, al
+    imul ecx, ecx, 10
+    add ecx, eax
+    jmp g_read_input
+g_line_ends:
+    # No interrupt at the end of stage 1.
+    G_CONFIG 0x60, ax, 3
+    call g_arm
+    xor ecx, ecx
+    jmp g_read_input
+# COM1 interrupts by input 4 of the IOAPIC alone.
+g_listen:
+    mov al, 0xff
+    out 0x21, al
+    out 0xa1, al
+    mov esi, G_LAPIC
+    mov dword ptr [esi + 0xf0], 0x1ff
+    mov esi, G_IOAPIC
+    mov dword ptr [esi], 0x10 + 2 * 4 + 1
+    mov dword ptr [esi + 0x10], 0
+    mov dword ptr [esi], 0x10 + 2 * 4
+    mov dword ptr [esi + 0x10], G_INPUT_VECTOR
+    mov dx, G_COM1 + 1
+    mov al, 1
+    out dx, al
+    xor ecx, ecx
+    G_SAY 'R'
+    jmp g_sleep
+
+# Gate EDX leads to behind the call; then the watchdog is armed, or the console listened to, and the guest sleeps.
 g_set_gate:
     pop eax
     mov esi, G_IDT
@@ -144,6 +195,8 @@ g_set_gate:
     mov word ptr [esi + 2048], 2047
     mov [esi + 2050], esi
     lidt [esi + 2048]
+    cmp edx, G_INPUT_VECTOR
+    je g_listen
     mov ecx, G_TICKS
     cmp edx, G_VECTOR
     jne g_arm_and_stop

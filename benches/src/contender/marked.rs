@@ -46,7 +46,7 @@ pub(crate) struct KennelMarked {
 }
 
 /// Reads letters from `pipe` until it is closed.
-fn tap(mut pipe: impl Read + Send + 'static) -> Result<Receiver<Mark>, Trouble> {
+pub(super) fn tap(mut pipe: impl Read + Send + 'static) -> Result<Receiver<Mark>, Trouble> {
     let (sender, marks): (Sender<Mark>, _) = channel();
     let read = move || {
         let mut letters = [0; 64];
@@ -70,7 +70,7 @@ fn tap(mut pipe: impl Read + Send + 'static) -> Result<Receiver<Mark>, Trouble> 
 }
 
 /// When `letter` came next.
-fn wait_for(marks: &Receiver<Mark>, letter: u8) -> Result<u64, Trouble> {
+pub(super) fn wait_for(marks: &Receiver<Mark>, letter: u8) -> Result<u64, Trouble> {
     let end = Instant::now() + BOUND;
     loop {
         let left = end.saturating_duration_since(Instant::now());

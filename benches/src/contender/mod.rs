@@ -4,6 +4,7 @@
 pub(crate) mod client;
 pub(crate) mod floor_vcpu;
 pub(crate) mod floor_vm;
+pub(crate) mod kennel_watchdog;
 pub(crate) mod kvm_counts;
 pub(crate) mod marked;
 pub(crate) mod placed;

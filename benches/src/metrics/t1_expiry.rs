@@ -15,9 +15,12 @@ pub(super) const METRIC: Metric = Metric {
     id: "T1",
     title: "Lateness of a bite",
     unit: "µs",
-    definition: "From the deadline, arming plus both stages' ticks, to the action's callback, for \
-                 timeouts from 0.1 to 60 s. Ours is counted from before the enabling write, QEMU's \
-                 from after it to the time stamp of its WATCHDOG event.",
+    definition: "From the exact deadline, arming plus both stages' ticks, to the bite, for timeouts \
+                 from 0.1 to 60 s, on the product's path. Ours is the lateness_ns that the VM \
+                 process tells of the bite; its guest arms the watchdog when the console says so, \
+                 and halts. A stall that is forgiven is a sample too, beside its bite's, which \
+                 counts from the first deadline. QEMU's counts from after the enabling write to \
+                 the time stamp of its WATCHDOG event.",
     floor: "an absolute timerfd and a thread that waits for it in epoll",
     peer: "QEMU's i6300esb on a guest that stands still, armed through qtest",
     target: "ours / QEMU, p50: ≤ 0.8 at 0.1 s, 0.25 at 1 s, 0.03 at 10 s, 0.01 at 30 s; ours / \
@@ -27,7 +30,7 @@ pub(super) const METRIC: Metric = Metric {
 };
 
 /// The rounds against the floor alone: a p99 takes thousands of samples, and QEMU cannot give them.
-const NEAR: Point = point(100, [60, 40], Some([60, 4]), None);
+const NEAR: Point = point(100, [40, 60], Some([40, 6]), None);
 
 /// One timeout.
 #[derive(Clone, Copy, Debug)]
@@ -101,7 +104,8 @@ fn measure(session: &Session, measured: &mut Measured) -> Result<(), Trouble> {
     let most = points.iter().map(|point| point.repetitions[0]).max();
     let most = most.unwrap_or(1);
     let qemus = if with_qemu { most } else { 0 };
-    let mut lab = Lab::new(most.max(NEAR.repetitions[0]), qemus)?;
+    let each = most.max(NEAR.repetitions[0]);
+    let mut lab = Lab::new([each, each, qemus])?;
     let whole: f64 = points.iter().chain(&near_point).map(expected).sum();
     let mut done = 0.0;
     for point in points {
@@ -127,6 +131,13 @@ fn measure(session: &Session, measured: &mut Measured) -> Result<(), Trouble> {
         near[1].extend(kennel);
     }
     let [floor, kennel] = &near;
+    let stalls = kennel.iter().filter(|samples| samples.len() > 1).count();
+    if stalls > 0 {
+        measured.notes.push(format!(
+            "{stalls} of {} deadlines were found late enough to be forgiven, and count twice",
+            kennel.len()
+        ));
+    }
     for (name, share, bound) in [("p50", 0.5, 1.10), ("p99", 0.99, 1.25)] {
         measured.verdicts.push(Verdict::ratio(
             format!("all timeouts: Kennel / floor, {name}"),
@@ -164,10 +175,10 @@ fn expected(point: &Point) -> f64 {
     (timeout + (timeout * 0.004).clamp(0.009, 0.25) * 3.0 * each).max(1.2) * rounds
 }
 
-/// Each that was armed next to each other is a block of its own.
+/// Each that was armed is a block of its own, beside those that were armed next to it.
 pub(super) fn take(all: &mut [Vec<Vec<u64>>; 3], round: Round) {
     for (blocks, samples) in all.iter_mut().zip(round) {
-        blocks.extend(samples.into_iter().map(|sample| vec![sample]));
+        blocks.extend(samples);
     }
 }
 

@@ -33,7 +33,7 @@ fn measure(session: &Session, measured: &mut Measured) -> Result<(), Trouble> {
     let with_qemu = qemu_version().is_some();
     for (part, policy) in [(0.0, "ordinary policy"), (0.5, "SCHED_FIFO")] {
         session.part(part, part + 0.5);
-        let mut lab = Lab::new(EACH, if with_qemu { EACH } else { 0 })?;
+        let mut lab = Lab::new([EACH, EACH, if with_qemu { EACH } else { 0 }])?;
         if part > 0.0
             && let Err(trouble) = lab.make_real_time()
         {
