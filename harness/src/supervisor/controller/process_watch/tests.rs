@@ -223,6 +223,36 @@ fn a_process_may_go_on_at_any_instant() {
     }
 }
 
+/// And its event loop may then need a while, as much as one that was never stopped.
+#[test]
+fn a_process_that_goes_on_begins_anew() {
+    for goes_on in (30_000..40_000).step_by(130) {
+        let world = World {
+            process_stopped: vec![18_000..goes_on],
+            loop_silent: vec![18_000..goes_on + 6_000],
+            ..World::default()
+        };
+        assert!(world.play(70 * SECOND).stops().len() <= 1);
+    }
+}
+
+/// It had looked closely already, since the event loop was slow.
+#[test]
+fn a_stop_of_both_while_an_answer_is_owed_counts_for_nothing() {
+    for from in (20_000..26_000).step_by(130) {
+        for until in (0..4_000).step_by(250) {
+            let stop = from + until..from + until + 60_000;
+            let world = World {
+                supervisor_stopped: vec![stop.clone()],
+                process_stopped: vec![stop.clone()],
+                loop_silent: vec![from..stop.end + 500],
+                ..World::default()
+            };
+            assert_eq!(world.play(140 * SECOND).found, [], "{from} {until}");
+        }
+    }
+}
+
 #[test]
 fn stopped_again_and_again_it_is_no_loop_that_hangs() {
     // Runs for 1 s of every 5 s, and its event loop never gets to answer within that second.
