@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::FileRole;
 
-/// Why [`load`](super::load) could not put a guest into memory. Each message says what failed, with
+/// Why [`BootImage::load`](super::BootImage::load) could not put a guest into memory. Each message says what failed, with
 /// which value, and what to do about it.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

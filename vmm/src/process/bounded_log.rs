@@ -4,7 +4,7 @@
 //!
 //! A thread of its own writes the lines to standard error; while nobody reads that, lines wait in a
 //! bounded backlog, and beyond it they are dropped and counted. Each place in the code has a
-//! [`TokenBucket`], and all of them together have another. A line that finds no token is suppressed;
+//! token bucket, and all of them together have another. A line that finds no token is suppressed;
 //! the next line of the same place says how many were, and the last line of the log how many are left.
 
 use std::collections::BTreeMap;
