@@ -2,7 +2,7 @@
 //! Files that a run writes: for their owner alone, and no larger than they may grow.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -98,6 +98,55 @@ impl Write for LimitedFile {
     }
 }
 
+/// A file of whole lines. The part of a line that a full disk took is taken back, so that the next line is not
+/// written behind it.
+#[derive(Debug)]
+pub(crate) struct LineFile {
+    file: File,
+    size: u64,
+    /// How much of that is whole lines.
+    whole: u64,
+}
+
+impl LineFile {
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        let file = create(path)?;
+        let (size, whole) = (0, 0);
+        Ok(Self { file, size, whole })
+    }
+
+    /// What is no regular file cannot be cut, and has taken all of a line or nothing.
+    fn take_back(&mut self) {
+        if self.size > self.whole
+            && self.file.set_len(self.whole).is_ok()
+            && self.file.seek(SeekFrom::Start(self.whole)).is_ok()
+        {
+            self.size = self.whole;
+        }
+    }
+}
+
+impl Write for LineFile {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(data);
+        let taken = *written.as_ref().unwrap_or(&0);
+        let length = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
+        let last = data.iter().take(taken).rposition(|byte| *byte == b'\n');
+        if let Some(last) = last {
+            self.whole = self.size.saturating_add(length(last)).saturating_add(1);
+        }
+        self.size = self.size.saturating_add(length(taken));
+        if written.is_err() {
+            self.take_back();
+        }
+        written
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
@@ -119,6 +168,19 @@ mod tests {
         create(&path).unwrap();
         assert_eq!(mode(&path), 0o644);
         assert_eq!(fs::read(&path).unwrap(), b"");
+    }
+
+    #[test]
+    fn half_a_line_is_taken_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events");
+        let mut file = LineFile::create(&path).unwrap();
+        file.write_all(b"one\ntwo\nthr").unwrap();
+        file.take_back();
+        assert_eq!(fs::read(&path).unwrap(), b"one\ntwo\n");
+        file.take_back();
+        file.write_all(b"four\n").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"one\ntwo\nfour\n");
     }
 
     #[test]

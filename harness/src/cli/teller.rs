@@ -11,7 +11,7 @@ use kennel_vmm::outlet::{Open, Outlet, OutletWriter};
 
 use super::{Failure, screen, without_error_numbers};
 use crate::moment::Moment;
-use crate::output_file;
+use crate::output_file::{self, LineFile};
 use crate::spec::Kind;
 use crate::supervisor::console::{Console, ConsoleFiles, Output, Relays};
 use crate::supervisor::controller::{Row, Table};
@@ -220,7 +220,7 @@ fn events_outlet(
         let path = path.to_owned();
         Box::new(move || Ok(Box::new(output_file::create(&path)?)))
     } else {
-        let file = output_file::create(path);
+        let file = LineFile::create(path);
         let file = file.map_err(|error| cannot_create("events", path, &error))?;
         Box::new(move || Ok(Box::new(file)))
     };

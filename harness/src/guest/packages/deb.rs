@@ -44,10 +44,7 @@ impl Contents {
         let unpacked =
             tempfile::tempfile_in(temporary).map_err(PackageError::cache("write in", temporary))?;
         let name = format!("{} {}", package.name, package.version);
-        Self::new(name, file, unpacked).map_err(|error| PackageError::Unreadable {
-            path: package.path.clone(),
-            reason: error.to_string(),
-        })
+        Self::new(name, file, unpacked).map_err(|error| fault(package, temporary, error))
     }
 
     fn new(package: String, deb: impl Read, mut unpacked: File) -> io::Result<Self> {
@@ -98,6 +95,18 @@ impl Contents {
             }
         }
         Err(missing())
+    }
+}
+
+/// What keeps `package` from being unpacked into the directory `temporary`. The system refuses a file, as on a full
+/// disk; what is wrong with a package has no error number.
+fn fault(package: &Package, temporary: &Path, error: io::Error) -> PackageError {
+    if error.raw_os_error().is_some() {
+        return PackageError::cache("unpack a package into", temporary)(error);
+    }
+    PackageError::Unreadable {
+        path: package.path.clone(),
+        reason: error.to_string(),
     }
 }
 
@@ -313,6 +322,31 @@ mod tests {
             let error = contents(&bad).expect_err("no package").to_string();
             assert!(error.contains(reason), "{error}");
         }
+    }
+
+    #[test]
+    fn a_full_disk_is_not_the_packages_fault() {
+        let package = Package {
+            name: "x".into(),
+            version: "1".into(),
+            sha256: String::new(),
+            path: "/cache/packages/x.deb".into(),
+        };
+        let told = |deb: &[u8], unpacked: File| {
+            let error = Contents::new("x 1".into(), deb, unpacked).expect_err("no room");
+            fault(&package, Path::new("/cache"), error).to_string()
+        };
+        let full = File::options().read(true).write(true).open("/dev/full");
+        let full = told(&deb("data.tar", &data_tar()), full.expect("/dev/full"));
+        assert!(
+            full.starts_with("cannot unpack a package into /cache: No space left on device"),
+            "{full}"
+        );
+        let bad = told(b"hello", tempfile::tempfile().expect("temporary file"));
+        assert!(
+            bad.starts_with("cannot read package /cache/packages/x.deb: "),
+            "{bad}"
+        );
     }
 
     #[test]
