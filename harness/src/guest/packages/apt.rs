@@ -6,6 +6,8 @@ use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use rustix::fs::{MemfdFlags, memfd_create};
+
 use super::PackageError;
 use super::answers::Memory;
 
@@ -142,11 +144,14 @@ impl Apt {
             .map(|package| format!("{}={}", package.name, package.version))
             .collect();
         let what = format!("apt-get download {}", exact.join(" "));
-        let mut errors =
-            tempfile::tempfile_in(directory).map_err(PackageError::cache("write in", directory))?;
-        let stderr = errors
-            .try_clone()
-            .map_err(PackageError::cache("write in", directory))?;
+        let no_apt = |source| PackageError::NoApt {
+            program: "apt-get",
+            source,
+        };
+        // In memory: a full disk is among what apt may have to say.
+        let errors = memfd_create("errors", MemfdFlags::CLOEXEC);
+        let mut errors = File::from(errors.map_err(|errno| no_apt(errno.into()))?);
+        let stderr = errors.try_clone().map_err(no_apt)?;
         let mut child = self
             .command("apt-get", lists)
             .args(["-q", "-o", "APT::Status-Fd=1", "download"])
@@ -155,10 +160,7 @@ impl Apt {
             .stdout(Stdio::piped())
             .stderr(stderr)
             .spawn()
-            .map_err(|source| PackageError::NoApt {
-                program: "apt-get",
-                source,
-            })?;
+            .map_err(no_apt)?;
         percent(0);
         if let Some(stdout) = child.stdout.take() {
             // Lines such as dlstatus:1:42.5000:Retrieving file 1 of 1.
@@ -169,10 +171,7 @@ impl Apt {
                 done.into_iter().for_each(&mut *percent);
             }
         }
-        let status = child.wait().map_err(|source| PackageError::NoApt {
-            program: "apt-get",
-            source,
-        })?;
+        let status = child.wait().map_err(no_apt)?;
         if status.success() {
             percent(100);
             return Ok(());
