@@ -217,7 +217,7 @@ fn files_that_somebody_made_are_taken_or_refused() {
 fn out_of_reach() -> PackageError {
     PackageError::Apt {
         command: "apt-get download linux-image-6.10=1".into(),
-        output: "Temporary failure resolving 'deb.debian.org'".into(),
+        output: "Temporary failure resolving 'packages.example'".into(),
     }
 }
 
