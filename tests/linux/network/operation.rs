@@ -67,7 +67,9 @@ fn is_no_longer(run: &mut Operated, address: SocketAddr, why: &str) {
             event["reason"] == "Unhealthy" && event["data"]["probe"] == "readiness"
         });
         let message = event["message"].as_str().expect("a message");
-        assert!(message.contains(why), "{event}");
+        // The server may end in the middle of an attempt.
+        let is_cut = streak == 1 && message.contains("the connection was closed without an answer");
+        assert!(message.contains(why) || is_cut, "{event}");
         assert_eq!(event["data"]["streak"], streak, "{event}");
     }
     run.reason("NotReady");
